@@ -1,0 +1,53 @@
+"""Which segments the model reads and which it predicts, drawn anew for every pass over a sample.
+
+    pair (text, medium):   generate:   text -> medium      (now and then without the text: the unconditional half of guidance)
+                           understand: medium -> text
+    document:              order kept; every medium is read or predicted
+
+Report: §2 (understanding and generation in one model). Ours: the odds. The draw is a pure function of (seed, sample number).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ernie5.sequence import Modality, Role, Sample, Segment
+
+
+@dataclass(frozen=True)
+class RolesConfig:
+    """Probabilities; `condition_drop` acts on pairs in the generate role."""
+
+    generate: float = 0.5
+    condition_drop: float = 0.1
+
+    def check(self) -> None:
+        for key, value in (("generate", self.generate), ("condition_drop", self.condition_drop)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"data.roles.{key} = {value} is a probability; use a number between 0 and 1")
+
+
+def is_pair(sample: Sample) -> bool:
+    """One text and one other medium, in any order."""
+    texts = [s for s in sample.segments if s.modality is Modality.TEXT]
+    return len(sample.segments) == 2 and len(texts) == 1
+
+
+def assign_roles(sample: Sample, random: np.random.Generator, config: RolesConfig) -> Sample:
+    """The sample with a role on every segment, and a pair in the order that its role needs."""
+    generates = random.random(len(sample.segments)) < config.generate
+    drop = random.random() < config.condition_drop
+    if not is_pair(sample):
+        roles = [Role.GENERATE if s.modality is Modality.TEXT or g else Role.UNDERSTAND for s, g in zip(sample.segments, generates, strict=True)]
+        return replace(sample, segments=tuple(replace(s, role=r) for s, r in zip(sample.segments, roles, strict=True)))
+    text, medium = sorted(sample.segments, key=lambda s: s.modality is not Modality.TEXT)
+    return replace(sample, segments=_pair(text, medium, bool(generates[0]), drop))
+
+
+def _pair(text: Segment, medium: Segment, generate: bool, drop: bool) -> tuple[Segment, ...]:
+    text, medium = replace(text, role=Role.GENERATE), replace(medium, role=Role.GENERATE if generate else Role.UNDERSTAND)
+    if not generate:
+        return (medium, text)
+    return (medium,) if drop else (text, medium)

@@ -1,0 +1,79 @@
+"""What kind of file some bytes are, and whether their container was cut short, judged from a few bytes and no decoder.
+
+Names lie: a PNG called `.jpg` is harmless, a JPEG called `.wav` is not a sound. Decoders start only on formats named here, so that
+the many other readers inside FFmpeg and libsndfile (playlists that open further files, for one) are never reached.
+Ours: all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+_STREAMED = 0xFFFFFFFF  # written by programs that did not know the length yet
+
+
+def sniff(data: bytes) -> str:
+    """`JPEG PNG WEBP GIF WAV AVI FLAC OGG MP4 MATROSKA MP3`, or "" for anything else."""
+    head = data[:12]
+    if head[:4] == b"RIFF":
+        return {b"WAVE": "WAV", b"AVI ": "AVI", b"WEBP": "WEBP"}.get(head[8:12], "")
+    for start, kind in ((b"\xff\xd8\xff", "JPEG"), (b"\x89PNG\r\n\x1a\n", "PNG"), (b"GIF8", "GIF"), (b"fLaC", "FLAC"), (b"OggS", "OGG"),
+                        (b"\x1a\x45\xdf\xa3", "MATROSKA"), (b"ID3", "MP3")):
+        if head.startswith(start):
+            return kind
+    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
+        return "MP4"
+    if len(head) >= 2 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0 and head[1] & 0x06:
+        return "MP3"
+    return ""
+
+
+def describe(data: bytes) -> str:
+    """For messages: `a PNG file`, `empty`, `unknown bytes (00 01 02 …)`."""
+    if not data:
+        return "empty"
+    kind = sniff(data)
+    return f"a {kind} file" if kind else f"unknown bytes ({data[:4].hex(' ')} …)"
+
+
+def is_cut(data: bytes) -> bool:
+    """True when a WAV, AVI, WEBP, MP4 or Matroska file says that it is longer than it is; False when complete or nobody can tell."""
+    kind = sniff(data)
+    if kind == "WAV":
+        return any(name == b"data" and end > len(data) and size != _STREAMED for name, size, end in _riff_chunks(data))
+    if kind in ("AVI", "WEBP"):
+        size = int.from_bytes(data[4:8], "little")
+        return size != _STREAMED and 8 + size > len(data)
+    if kind == "MP4":
+        return any(end > len(data) for name, end in _mp4_boxes(data) if name in (b"mdat", b"moov", b"moof"))
+    return kind == "MATROSKA" and _matroska_end(data) > len(data)
+
+
+def _riff_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    at = 12
+    while at + 8 <= len(data):
+        size = int.from_bytes(data[at + 4:at + 8], "little")
+        yield data[at:at + 4], size, at + 8 + size
+        at += 8 + size + size % 2
+
+
+def _mp4_boxes(data: bytes) -> Iterator[tuple[bytes, int]]:
+    at = 0
+    while at + 8 <= len(data):
+        size = int.from_bytes(data[at:at + 4], "big")
+        if size == 1:
+            size = int.from_bytes(data[at + 8:at + 16], "big")
+        elif size == 0:
+            size = len(data) - at
+        yield data[at + 4:at + 8], at + size
+        at += max(size, 8)
+
+
+def _matroska_end(data: bytes) -> int:
+    at = data.find(b"\x18\x53\x80\x67", 0, 4096)  # the Segment, which holds everything
+    if at < 0 or at + 5 > len(data) or not data[at + 4]:
+        return len(data)
+    width = 9 - data[at + 4].bit_length()
+    size = int.from_bytes(data[at + 4:at + 4 + width], "big") & ((1 << 7 * width) - 1)
+    streamed = size == (1 << 7 * width) - 1
+    return len(data) if streamed else at + 4 + width + size

@@ -1,0 +1,68 @@
+"""What the commands share: help that fits a screen, `key=value` arguments, suggestions for typing errors."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import shutil
+import textwrap
+from collections.abc import Callable, Iterable
+
+Run = Callable[[argparse.Namespace], int]
+Subparsers = argparse._SubParsersAction
+
+
+class Help(argparse.RawDescriptionHelpFormatter):
+    """Prose is wrapped to the terminal, paragraphs with indented lines (examples) stay as they are."""
+
+    def __init__(self, prog: str) -> None:
+        self.columns = max(40, min(100, shutil.get_terminal_size((80, 24)).columns - 1))
+        super().__init__(prog, max_help_position=26, width=self.columns)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        paragraphs = text.split("\n\n")
+        return "\n\n".join(p if "\n " in p or p.startswith(" ") else textwrap.fill(" ".join(p.split()), self.columns) for p in paragraphs)
+
+
+def command_line(prog: str, form: str, description: str) -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    return _with_help(argparse.ArgumentParser(prog=prog, usage=f"{prog} {form}".strip(), description=description, formatter_class=Help, add_help=False))
+
+
+def add_subparsers(parser: argparse.ArgumentParser) -> Subparsers:
+    """Where the commands of `parser` are added; `list_commands` shows them in its help."""
+    return parser.add_subparsers(prog=parser.prog, required=True, metavar="COMMAND", help=argparse.SUPPRESS)
+
+
+def add_command(subparsers: Subparsers, name: str, form: str, summary: str, description: str, run: Run | None = None) -> argparse.ArgumentParser:
+    """A command `NAME FORM` that calls `run`; `summary` stands in the list of commands, `description` in its own `--help`."""
+    prog = f"{subparsers._prog_prefix} {name}"
+    parser = subparsers.add_parser(name, prog=prog, usage=f"{prog} {form}".strip(), help=summary, description=description, formatter_class=Help, add_help=False)
+    parser.set_defaults(path=prog)
+    if run is not None:
+        parser.set_defaults(run=run)
+    return _with_help(parser)
+
+
+def list_commands(parser: argparse.ArgumentParser, subparsers: Subparsers) -> None:
+    """Put one line for each command under the description of `parser`."""
+    lines = [f"  {action.dest:11}{action.help}" for action in subparsers._choices_actions]
+    parser.description = "\n".join([f"{parser.description}\n\ncommands:", *lines])
+
+
+def add_overrides(parser: argparse.ArgumentParser, example: str = "train.steps=100") -> None:
+    """`key=value …` after the other arguments, collected in `args.overrides`."""
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help=f"replaces a setting, for example {example}")
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`; did you mean X?`, or nothing when no known word is near."""
+    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def _with_help(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """`--help` itself needs no line in the help."""
+    parser.add_argument("-h", "--help", action="help", help=argparse.SUPPRESS)
+    parser._positionals.title, parser._optionals.title = "arguments", "options"
+    return parser

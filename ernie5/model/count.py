@@ -1,0 +1,32 @@
+"""Parameters and FLOPs of a model: all of them, and those that one token really uses.
+
+    active = all - (experts not chosen);   FLOPs per token (forward + backward) = 6 * active matrix parameters + attention
+
+Ours: embedding tables are looked up, not multiplied, so they count as parameters and not as FLOPs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ernie5.model.unified_transformer import UnifiedTransformer
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """Parameter counts, and FLOPs of one trained token."""
+
+    total: int
+    active: int
+    flops_per_token: float
+
+
+def count(model: UnifiedTransformer, context: int) -> ModelSize:
+    """Sizes at a packed length of `context` positions (attention counts the full square: an upper bound under the mask)."""
+    config = model.config
+    total = sum(p.numel() for p in model.parameters())
+    experts = sum(p.numel() for name, p in model.named_parameters() if ".experts." in name)
+    tables = sum(m.weight.numel() for m in [model.embeddings.text, model.embeddings.vision_scale, *model.embeddings.audio, *model.codec.tables])
+    active = total - round(experts * (1 - config.top_k / config.num_experts))
+    attention = 12 * config.num_layers * config.dim * context
+    return ModelSize(total, active, 6.0 * (active - tables) + attention)

@@ -1,0 +1,41 @@
+"""What positions read: text ids, accumulated vision features, summed audio codes, understanding tokens.
+
+    text: E[id]      vision: W f + s_k      audio: sum over levels of E_q[code_q]      understanding: encoder(pixels, features)
+
+Every module runs on every batch; a modality that is absent runs on an empty tensor, so that its gradient is zero and not missing
+(decision 26). Report: Fig. 1-3, §2.2-2.3. Ours: learned scale embedding s_k (as VideoAR), linear map of the accumulated feature.
+Letters: B rows, S positions, D width, Q codebooks, d bits, n positions of one kind.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ernie5.model.config import ModelConfig, Vocabulary
+from ernie5.sequence import PackedSequence
+
+
+class ReadEmbeddings(nn.Module):
+    """PackedSequence -> x `B S D`; padding reads zeros."""
+
+    def __init__(self, config: ModelConfig, vocabulary: Vocabulary, understanding: nn.Module) -> None:
+        super().__init__()
+        self.text = nn.Embedding(vocabulary.text, config.dim)
+        self.vision = nn.Linear(vocabulary.bits, config.dim)
+        self.vision_scale = nn.Embedding(config.max_scales, config.dim)
+        self.audio = nn.ModuleList(nn.Embedding(vocabulary.codebook_size, config.dim) for _ in range(vocabulary.num_codebooks))
+        self.understanding = understanding
+
+    def forward(self, packed: PackedSequence) -> Tensor:
+        vision = self.vision(packed.vision.to(self.vision.weight.dtype)) + self.vision_scale(packed.vision_scale)     # n D
+        audio = torch.stack([table(packed.audio[:, q]) for q, table in enumerate(self.audio)]).sum(dim=0)             # n D
+        positions = [packed.text_at, packed.vision_at, packed.audio_at]
+        reads = [self.text(packed.text), vision, audio]
+        for batch in packed.understand:
+            positions.append(batch.positions.flatten())
+            reads.append(self.understanding(batch.pixels, batch.features).flatten(0, 1))
+        rows, length = packed.sample.shape
+        x = torch.zeros(rows * length, self.text.embedding_dim, device=packed.sample.device, dtype=reads[0].dtype)
+        x = x.index_copy(0, torch.cat(positions), torch.cat([r.to(x.dtype) for r in reads]))
+        return x.unflatten(0, (rows, length))

@@ -1,0 +1,34 @@
+"""One Unified Transformer Layer: attention, then the mixture of experts, both pre-normed, both residual.
+
+Report: Fig. 1, §2.1 (every layer is a mixture, no dense first layers). Letters: B rows, S positions, D width, R kinds, E experts.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ernie5.model.attention import Attention
+from ernie5.model.attention_mask import AttentionMask
+from ernie5.model.cache import LayerCache
+from ernie5.model.config import ModelConfig
+from ernie5.model.elastic import SubModel
+from ernie5.model.moe import MixtureOfExperts
+from ernie5.uni_rope import Rotation
+
+
+class UnifiedLayer(nn.Module):
+    """x `B S D`, kind `B S` -> x `B S D` and the router load `R E` of this pass."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.attention_norm = nn.RMSNorm(config.dim)
+        self.attention = Attention(config)
+        self.moe_norm = nn.RMSNorm(config.dim)
+        self.moe = MixtureOfExperts(config)
+
+    def forward(
+        self, x: Tensor, rotation: Rotation, mask: AttentionMask, kind: Tensor, submodel: SubModel, cache: LayerCache | None = None
+    ) -> tuple[Tensor, Tensor]:
+        x = x + self.attention(self.attention_norm(x), rotation, mask, cache)
+        y, load = self.moe(self.moe_norm(x).flatten(0, 1), kind.flatten(), submodel)
+        return x + y.view_as(x), load

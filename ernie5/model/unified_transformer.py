@@ -1,0 +1,112 @@
+"""The unified transformer: four modalities in one stream, one stack of sparse layers, three kinds of heads.
+
+    reads -> embeddings -> L x (attention, mixture of experts) -> hidden states at target positions -> heads
+                             the top Q layers also emit audio codes, coarse to fine (codec_layers)
+
+`forward` returns hidden states, not logits: the loss applies the heads (chunked, or split over ranks), people call `logits`.
+Report: Fig. 1, §2.1. Letters: B rows, S positions, D width, L layers, Q codebooks, R kinds, E experts, m targets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ernie5.model.attention_mask import AttentionMask, DenseMask, FlexMask, Where
+from ernie5.model.cache import Cache
+from ernie5.model.codec_layers import ChooseCode, CodecFeedback, TeacherForcing
+from ernie5.model.config import ModelConfig, Vocabulary
+from ernie5.model.elastic import FULL, SubModel
+from ernie5.model.embeddings import ReadEmbeddings
+from ernie5.model.heads import Heads
+from ernie5.model.init import init_weights
+from ernie5.model.layer import UnifiedLayer
+from ernie5.model.multi_token import MultiToken
+from ernie5.sequence import PackedSequence
+from ernie5.uni_rope import rotation
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """Hidden states at the target positions of a batch, in the batch's order, and what the routers did."""
+
+    text: Tensor                # m D
+    next_text: Tensor | None    # m' D  for targets with a next target; None without multi-token prediction
+    vision: Tensor              # m D
+    audio: tuple[Tensor, ...]   # Q x [m D], each read after its own layer
+    load: Tensor                # layers R E  executed layers (multi-token layer last)
+    layers: tuple[int, ...]     # which layers `load` speaks of; num_layers = the multi-token layer
+
+
+class UnifiedTransformer(nn.Module):
+    """`understanding` is any module `(pixels n f c h w, features n f c' h' w') -> tokens n m D`."""
+
+    def __init__(self, config: ModelConfig, vocabulary: Vocabulary, understanding: nn.Module, seed: int = 0) -> None:
+        super().__init__()
+        config.check()
+        if config.num_layers < vocabulary.num_codebooks:
+            raise ValueError(
+                f"model.num_layers = {config.num_layers} must be at least the {vocabulary.num_codebooks} audio codebooks: "
+                "each of the top layers emits one code; use more layers or fewer codebooks"
+            )
+        self.config, self.vocabulary = config, vocabulary
+        self.embeddings = ReadEmbeddings(config, vocabulary, understanding)
+        self.layers = nn.ModuleList(UnifiedLayer(config) for _ in range(config.num_layers))
+        self.codec = CodecFeedback(config, vocabulary)
+        self.norm = nn.RMSNorm(config.dim)
+        self.multi_token = MultiToken(config) if config.multi_token else None
+        self.heads = Heads(config, vocabulary)
+        init_weights(self, seed)
+
+    def forward(self, packed: PackedSequence, submodel: SubModel = FULL) -> Hidden:
+        """One pass over whole samples with the true codes fed back."""
+        mask = self.mask(Where.of(packed), Where.of(packed))
+        x, audio, load = self.trunk(packed, mask, TeacherForcing(packed.audio_target), submodel)
+        rows = self.norm(x).flatten(0, 1)
+        layers = [i for i in range(len(self.layers)) if submodel.keeps(i)]
+        next_text = None
+        if self.multi_token is not None:
+            turn = rotation(packed.coords, self.config.head_dim, self.config.rope_base)
+            next_text, more = self.multi_token(x, packed, self.embeddings.text, turn, mask, submodel)
+            load, layers = [*load, more], [*layers, len(self.layers)]
+        return Hidden(
+            text=rows.index_select(0, packed.text_target_at),
+            next_text=next_text,
+            vision=rows.index_select(0, packed.vision_target_at),
+            audio=tuple(audio),
+            load=torch.stack(load),
+            layers=tuple(layers),
+        )
+
+    def trunk(
+        self, packed: PackedSequence, mask: AttentionMask, choose: ChooseCode, submodel: SubModel = FULL, cache: Cache | None = None
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """Embeddings and layers -> x `B S D`, audio hidden states Q x `m D`, load per executed layer."""
+        turn = rotation(packed.coords, self.config.head_dim, self.config.rope_base)
+        x = self.embeddings(packed)
+        audio: list[Tensor] = []
+        loads: list[Tensor] = []
+        for index, layer in enumerate(self.layers):
+            if submodel.keeps(index):
+                x, load = layer(x, turn, mask, packed.kind, submodel, cache.layers[index] if cache else None)
+                loads.append(load)
+            level = self.codec.level(index)
+            if level >= 0:
+                hidden = x.flatten(0, 1).index_select(0, packed.audio_target_at)
+                audio.append(hidden)
+                codes = choose(level, hidden)
+                if level + 1 < self.vocabulary.num_codebooks:
+                    x = self.codec(x, packed.audio_target_at, level, codes)
+        return x, audio, loads
+
+    def mask(self, queries: Where, keys: Where) -> AttentionMask:
+        """The next-group mask, as the path that suits the device (`model.attention`)."""
+        flex = self.config.attention == "flex" or (self.config.attention == "auto" and queries.sample.is_cuda)
+        return (FlexMask if flex else DenseMask).build(queries, keys, self.config.window_frames)
+
+    def logits(self, hidden: Hidden) -> dict[str, Tensor]:
+        """text `m V`, vision `m d`, audio `m Q codebook_size + 1`: for people and sampling, not for training."""
+        audio = [self.heads.audio_logits(q, h) for q, h in enumerate(hidden.audio)]
+        return {"text": self.heads.text(hidden.text), "vision": self.heads.vision(hidden.vision), "audio": torch.stack(audio, dim=1)}

@@ -1,0 +1,74 @@
+"""Weights that bring the modalities' losses into one interval.
+
+    w_m = clip( reference / EMA(L_m), 1/4, 4 ),   reference = mean of the EMAs;   no gradient;   EMAs of the steps before
+
+Report: §3.2 ("posterior-based" weighting, no formula). Ours: decision 16. Equal weights are the module `EqualWeights`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Factors of the four losses in the total."""
+
+    text: float = 1.0
+    multi_token: float = 0.3
+    vision: float = 1.0
+    audio: float = 1.0
+
+
+@dataclass
+class EqualWeights:
+    """The recipe's constant factors."""
+
+    base: Weights
+
+    def weights(self) -> Weights:
+        return self.base
+
+    def update(self, losses: dict[str, float]) -> None:
+        """Nothing to learn."""
+
+    def state(self) -> dict[str, float]:
+        return {}
+
+    def load(self, state: dict[str, float]) -> None:
+        """Nothing to restore."""
+
+
+@dataclass
+class PosteriorWeights:
+    """Rescaled by running means; a modality that was never seen keeps its base weight."""
+
+    base: Weights
+    decay: float = 0.99
+    low: float = 0.25
+    high: float = 4.0
+    means: dict[str, float] = field(default_factory=dict)
+
+    def weights(self) -> Weights:
+        if not self.means:
+            return self.base
+        reference = sum(self.means.values()) / len(self.means)
+        factor = {m: min(self.high, max(self.low, reference / max(mean, 1e-6))) for m, mean in self.means.items()}
+        return Weights(
+            text=self.base.text * factor.get("text", 1.0),
+            multi_token=self.base.multi_token * factor.get("text", 1.0),
+            vision=self.base.vision * factor.get("vision", 1.0),
+            audio=self.base.audio * factor.get("audio", 1.0),
+        )
+
+    def update(self, losses: dict[str, float]) -> None:
+        """`losses`: this step's global loss of each modality that had a target ("text", "vision", "audio")."""
+        for modality, loss in losses.items():
+            mean = self.means.get(modality, loss)
+            self.means[modality] = self.decay * mean + (1 - self.decay) * loss
+
+    def state(self) -> dict[str, float]:
+        return dict(self.means)
+
+    def load(self, state: dict[str, float]) -> None:
+        self.means = dict(state)

@@ -1,0 +1,73 @@
+"""The one objective: every position predicts the next group of tokens of its sample, whatever the modality.
+
+    L = w_text (NTP + lambda MTP) + w_vision NFSP + w_audio NCP,     each term = sum over targets / count of the *global* step
+
+Because counts are those of the whole step, summing `total` over micro-batches and ranks gives the step's loss, and the sum of their
+gradients is its gradient, however the batch was cut (decision 24). A modality without targets gives 0, not NaN.
+Report: §2.1. Ours: the working form above (the report prints no total).
+"""
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass
+
+import torch
+from torch import Tensor
+
+from ernie5.model.heads import Heads
+from ernie5.model.unified_transformer import Hidden
+from ernie5.objectives.modality_weights import Weights
+from ernie5.objectives.next_codec import next_codec_sum
+from ernie5.objectives.next_scale import next_scale_sum
+from ernie5.objectives.next_token import next_token_sum
+from ernie5.sequence import PackedSequence
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Scalars. The four terms are unweighted means over the step's targets, or this part's share of them."""
+
+    total: Tensor
+    text: Tensor
+    multi_token: Tensor
+    vision: Tensor
+    audio: Tensor
+
+    def detached(self) -> Tensor:
+        """The five numbers as one tensor, for adding up over micro-batches and ranks."""
+        return torch.stack([self.total, self.text, self.multi_token, self.vision, self.audio]).detach()
+
+
+@dataclass(frozen=True)
+class TargetCounts:
+    """Sums of target weights over the whole global step; what the losses are divided by."""
+
+    text: float
+    multi_token: float
+    vision: float
+    audio: float
+
+    @classmethod
+    def of(cls, packed: PackedSequence) -> "TargetCounts":
+        """The counts of one micro-batch; add them up over the step."""
+        next_weight = packed.text_weight[packed.next_target >= 0]
+        return cls(float(packed.text_weight.sum()), float(next_weight.sum()), float(packed.vision_weight.sum()), float(len(packed.audio_target)))
+
+    def __add__(self, other: "TargetCounts") -> "TargetCounts":
+        return TargetCounts(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+
+def next_group_loss(hidden: Hidden, heads: Heads, packed: PackedSequence, counts: TargetCounts, weights: Weights) -> Losses:
+    """This micro-batch's share of the step's loss; heads are applied here."""
+    text = next_token_sum(heads.text(hidden.text), packed.text_target, packed.text_weight, packed.text_choice) / max(counts.text, 1e-9)
+    has_next = packed.next_target >= 0
+    if hidden.next_text is None:
+        multi_token = text.new_zeros(())
+    else:
+        summed = next_token_sum(heads.text(hidden.next_text), packed.next_target[has_next], packed.text_weight[has_next])
+        multi_token = summed / max(counts.multi_token, 1e-9)
+    vision = next_scale_sum(heads.vision(hidden.vision), packed.vision_target, packed.vision_weight) / max(counts.vision, 1e-9)
+    audio_logits = tuple(heads.audio_logits(q, h) for q, h in enumerate(hidden.audio))
+    audio = next_codec_sum(audio_logits, packed.audio_target) / max(counts.audio, 1e-9)
+    total = weights.text * text + weights.multi_token * multi_token + weights.vision * vision + weights.audio * audio
+    return Losses(total, text, multi_token, vision, audio)

@@ -1,0 +1,54 @@
+"""Durable small files: write beside the target, fsync, rename. A reader sees the old content or the new, never a part."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+
+def atomic_write(path: Path, data: bytes) -> None:
+    """Replace the file at `path` by `data`. On an OSError (a full disk) the old file stays and the partial one is removed."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(partial, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names inside a folder (creations, renames) survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_regular(path: Path, num_bytes: int) -> bytes:
+    """All bytes of a plain file that must be exactly `num_bytes` long. ValueError for links, devices, pipes and other sizes.
+
+    The size is checked before anything is allocated, and no link is followed out of the folder.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise ValueError(f"{path} is missing") from None
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror} (links are not followed)") from None
+    with open(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueError(f"{path} is not a plain file")
+        if found.st_size != num_bytes:
+            raise ValueError(f"{path} has {found.st_size} bytes, expected {num_bytes}")
+        data = file.read(num_bytes)
+    if len(data) != num_bytes:
+        raise ValueError(f"{path} ended after {len(data)} of {num_bytes} bytes")
+    return data

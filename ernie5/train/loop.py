@@ -1,0 +1,93 @@
+"""The training loop: next batch -> forward and backward -> optimizer step -> router balance -> log -> checkpoint and evaluation when due.
+
+A step whose gradient is not finite moves nothing (all ranks agree, because they see the same reduced gradient) and is logged with its
+samples; the data go on. SIGTERM or SIGINT: the step is finished and saved, the process leaves with exit code 75.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from ernie5.objectives.next_group import TargetCounts
+from ernie5.parallel.engine import MicroBatch
+from ernie5.parallel.torch_engine import World
+from ernie5.run.progress import progress
+from ernie5.run.signals import StopRequest
+from ernie5.train.metrics import step_metrics
+from ernie5.train.schedule import learning_rate
+from ernie5.train.steps import TrainConfig, shape_of_step
+from ernie5.train.training import Training
+
+ROUTER_DECAY = 0.99
+LOSS_NAMES = ("text", "vision", "audio")
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What the loop calls at its seams; all of them run on every rank."""
+
+    log: Callable[[dict], None]
+    checkpoint: Callable[[Training], None]
+    evaluate: Callable[[Training], None]
+
+
+def train(run: Training, config: TrainConfig, world: World, hooks: Hooks) -> bool:
+    """Train up to `config.steps`; True when complete, False when stopped by a signal (saved)."""
+    with StopRequest() as stop, progress("training", total=config.steps) as bar:
+        bar.advance(run.step)
+        while run.step < config.steps:
+            started = time.perf_counter()
+            run.step += 1
+            metrics = train_step(run, config, world)
+            tokens_per_s = metrics.pop("step_tokens") / (time.perf_counter() - started)
+            hooks.log({**metrics, "tokens_per_s": round(tokens_per_s, 1)})
+            bar.advance(1, loss=f"{metrics['loss/total']:.3f}", tokens_per_s=f"{tokens_per_s:.0f}")
+            stopping = agreed(stop.requested, run, world)
+            if stopping or run.step == config.steps or run.step % config.checkpoint_every == 0:
+                hooks.checkpoint(run)
+            if stopping and run.step < config.steps:
+                return False
+            if config.evaluate_every and run.step % config.evaluate_every == 0 and run.step < config.steps:
+                hooks.evaluate(run)
+    return True
+
+
+def train_step(run: Training, config: TrainConfig, world: World) -> dict:
+    """One global step; the metrics of metrics.py and `step_tokens`."""
+    batch = run.loader.next(*shape_of_step(config, run.step, world.size), then=shape_of_step(config, run.step + 1, world.size))
+    micro_batches = [MicroBatch(packed.to(world.device)) for packed in batch.micro_batches]
+    counts, tokens = global_counts(run, micro_batches, world)
+    run.objective.begin(counts, run.modality_weights.weights())
+    losses = run.engine.forward_backward(micro_batches, run.objective)
+    lr = learning_rate(config.schedule, run.step, config.steps)
+    result = run.engine.optimizer_step(lr)
+    load = run.engine.sum_over_data(run.objective.load(len(run.balance.biases)))
+    run.tokens += tokens
+    metrics = step_metrics(run.step, losses, result, lr, run.tokens, 0.0, load.sum(dim=1), len(run.model.layers))
+    if result.skipped:
+        return {**metrics, "sample_ids": list(batch.sample_ids), "step_tokens": tokens}
+    run.balance.add(load.sum(dim=1), tuple(range(len(load))), micro_batches[0].submodel)
+    run.balance.step()
+    run.router_load.mul_(ROUTER_DECAY).add_(load.cpu())
+    present = {name: metrics[f"loss/{name}"] for name in LOSS_NAMES if getattr(counts, name) > 0}
+    run.modality_weights.update(present)
+    return {**metrics, "step_tokens": tokens}
+
+
+def global_counts(run: Training, micro_batches: list[MicroBatch], world: World) -> tuple[TargetCounts, int]:
+    """Target counts and real tokens of the step, over all micro-batches and ranks."""
+    parts = [TargetCounts.of(m.packed) for m in micro_batches]
+    local = [[p.text, p.multi_token, p.vision, p.audio, m.packed.num_tokens] for p, m in zip(parts, micro_batches, strict=True)]
+    text, multi_token, vision, audio, tokens = run.engine.sum_over_data(torch.tensor(local, dtype=torch.float64, device=world.device).sum(0)).tolist()
+    return TargetCounts(text, multi_token, vision, audio), int(tokens)
+
+
+def agreed(requested: bool, run: Training, world: World) -> bool:
+    """Whether any rank was asked to stop: all of them then stop after the same step."""
+    if world.size == 1:
+        return requested
+    return bool(run.engine.sum_over_data(torch.tensor(float(requested), device=world.device)) > 0)

@@ -1,0 +1,69 @@
+"""How long a run is, how big its steps are, and how both change over stages.
+
+Report: §3.2 (8K, then 32K and 128K; batch ramp). Ours: stages are a list of changes, each from a step on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ernie5.objectives.modality_weights import Weights
+from ernie5.train.optimizer import OptimizerConfig
+from ernie5.train.schedule import ScheduleConfig, rows_at
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """From step `from_step` (1-based) on: another packed length or number of rows (None = as before)."""
+
+    from_step: int
+    length: int | None = None
+    rows: int | None = None
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A global step is `rows` x `length` positions, cut into micro-batches of `micro_rows` rows per process (0 = all at once)."""
+
+    steps: int = 1000
+    rows: int = 4
+    length: int = 256
+    micro_rows: int = 0
+    ramp_from_rows: int = 0
+    ramp_steps: int = 0
+    stages: tuple[StageConfig, ...] = ()
+    schedule: ScheduleConfig = ScheduleConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    loss_weights: Weights = Weights()
+    modality_weighting: Literal["posterior", "off"] = "off"
+    objective: str = "ernie5.objectives.next_group:next_group_loss"
+    balance_speed: float = 1e-3
+    checkpoint_every: int = 500
+    keep_last: int = 2
+    evaluate_every: int = 0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    device: str = "auto"
+    threads: int = 0
+    deterministic: bool = True
+    profile_steps: tuple[int, ...] = field(default=())
+
+    def check(self) -> None:
+        self.schedule.check()
+        for key in ("steps", "rows", "length", "checkpoint_every", "keep_last"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"train.{key} = {getattr(self, key)} must be at least 1")
+        starts = [s.from_step for s in self.stages]
+        if starts != sorted(starts):
+            raise ValueError(f"train.stages begin at steps {starts}; write them in rising order")
+
+
+def shape_of_step(config: TrainConfig, step: int, world_size: int) -> tuple[int, int, int]:
+    """(global rows, packed length, rows of one micro-batch) of a step."""
+    rows, length = config.rows, config.length
+    for stage in config.stages:
+        if step >= stage.from_step:
+            rows, length = stage.rows or rows, stage.length or length
+    micro = config.micro_rows or rows // world_size
+    rows = rows_at(step, rows, config.ramp_from_rows, config.ramp_steps, unit=world_size * min(micro, rows // world_size))
+    return rows, length, min(micro, rows // world_size)

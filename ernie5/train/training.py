@@ -1,0 +1,86 @@
+"""The moving parts of a run in one place, and their exact state.
+
+What a checkpoint holds: weights, moments and balance biases (tensors), router load so far, the data position, modality means, tokens seen.
+Random streams need no state: they are functions of seed and counters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from ernie5.data_pipelines.loader import Loader, LoaderState
+from ernie5.model.router_balance import RouterBalance
+from ernie5.model.unified_transformer import Hidden, UnifiedTransformer
+from ernie5.objectives.modality_weights import EqualWeights, PosteriorWeights, Weights
+from ernie5.objectives.next_group import Losses, TargetCounts
+from ernie5.parallel.engine import Engine, MicroBatch
+from ernie5.sequence import Kind
+
+
+@dataclass
+class Training:
+    """Everything that changes while training; `step` steps are done."""
+
+    model: UnifiedTransformer
+    engine: Engine
+    loader: Loader
+    balance: RouterBalance
+    modality_weights: EqualWeights | PosteriorWeights
+    objective: "Objective"
+    step: int = 0
+    tokens: int = 0
+    router_load: Tensor = field(init=False)  # layers R E, decayed sum of positions
+
+    def __post_init__(self) -> None:
+        config = self.model.config
+        self.router_load = torch.zeros(len(self.balance.biases), len(Kind), config.num_experts)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {**self.engine.state_dict(), "router_load": self.router_load}
+
+    def state(self) -> dict:
+        return {
+            "step": self.step, "tokens": self.tokens, "loader": self.loader.state.to_json(), "modality_weights": self.modality_weights.state()
+        }
+
+    def restore(self, tensors: Mapping[str, Tensor], state: dict) -> None:
+        """Go on exactly where the checkpoint was written."""
+        self.router_load.copy_(tensors["router_load"])
+        self.engine.load_state_dict({k: v for k, v in tensors.items() if k != "router_load"})
+        self.step, self.tokens = state["step"], state["tokens"]
+        self.loader.restore(LoaderState.from_json(state["loader"]))
+        self.modality_weights.load(state["modality_weights"])
+
+    def load_weights(self, tensors: Mapping[str, Tensor]) -> None:
+        """Start a new run from another run's weights only."""
+        self.model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+
+
+class Objective:
+    """The loss function that an engine calls for every micro-batch; it also collects what the routers did in this step."""
+
+    def __init__(self, loss, model: UnifiedTransformer) -> None:
+        self.loss, self.model = loss, model
+        self.counts, self.weights = TargetCounts(0.0, 0.0, 0.0, 0.0), Weights()
+        self.passes: list[tuple[Tensor, tuple[int, ...]]] = []  # load `executed layers, R, E`, which layers
+
+    def begin(self, counts: TargetCounts, weights: Weights) -> None:
+        """Counts of the whole global step, and this step's weights."""
+        self.counts, self.weights, self.passes = counts, weights, []
+
+    def __call__(self, runner: nn.Module, micro_batch: MicroBatch) -> Losses:
+        hidden: Hidden = runner(micro_batch.packed, micro_batch.submodel)
+        self.passes.append((hidden.load, hidden.layers))
+        return self.loss(hidden, self.model.heads, micro_batch.packed, self.counts, self.weights)
+
+    def load(self, num_layers: int) -> Tensor:
+        """What the routers of all passes did: `num_layers R E`; layers that did not run count nothing."""
+        first, _ = self.passes[0]
+        summed = torch.zeros(num_layers, *first.shape[1:], device=first.device, dtype=torch.float64)
+        for load, layers in self.passes:
+            summed.index_add_(0, torch.tensor(layers, device=first.device), load.to(torch.float64))
+        return summed

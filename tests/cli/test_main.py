@@ -1,0 +1,191 @@
+"""The command line: help, mistakes and exit codes, and what each command asks of the library (stand-ins record the calls)."""
+
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from ernie5 import __version__
+from ernie5.cli import recipes
+from ernie5.cli.main import main
+
+HELPS = [[], ["train"], ["resume"], ["sample"], ["eval"], ["data"], ["data", "demo"], ["data", "pack"], ["tokenizer"],
+         ["tokenizer", "train"], ["recipes"], ["recipes", "list"], ["recipes", "copy"]]
+
+
+@pytest.fixture
+def library(monkeypatch):
+    """`library("ernie5.train.job", "train_recipe", result)` puts a stand-in there and returns the list of its calls."""
+    def replace(module: str, name: str, result=None, **others):
+        calls = []
+
+        def stand_in(*args, **kwargs):
+            calls.append((args, kwargs))
+            if isinstance(result, BaseException):
+                raise result
+            return result
+
+        fake = ModuleType(module)
+        vars(fake).update({name: stand_in, **others})
+        monkeypatch.setitem(sys.modules, module, fake)
+        return calls
+    return replace
+
+
+@pytest.fixture
+def shelf(tmp_path, monkeypatch) -> Path:
+    """A folder of shipped recipes; the working folder is another, empty one."""
+    folder = tmp_path / "shipped"
+    folder.mkdir()
+    (folder / "tiny.yaml").write_text("#\n# The smallest one.\nrun:\n  name: tiny\n")
+    (folder / "demo.yaml").write_text("# A bigger one.\nbase: tiny.yaml   # all else\n")
+    monkeypatch.setattr(recipes, "SHIPPED", folder)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return folder
+
+
+@pytest.mark.parametrize("words", HELPS, ids=" ".join)
+def test_help_fits_a_screen(words, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as stop:
+        main([*words, "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert stop.value.code == 0
+    assert lines[0].startswith(" ".join(["usage: ernie5", *words]))
+    assert len(lines) <= 24 and max(map(len, lines)) <= 80
+
+
+def test_no_command_shows_the_help(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([])
+    assert stop.value.code == 2 and "first steps" in capsys.readouterr().out
+
+
+def test_version_and_module(tmp_path):
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-m", "ernie5", "--version"], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"ernie5 {__version__}"
+
+
+def test_train_hands_over_recipe_and_overrides(library, shelf):
+    calls = library("ernie5.train.job", "train_recipe", 75)
+    assert main(["train", "tiny", "train.steps=3", "run.name=a=b"]) == 75
+    assert calls == [((shelf / "tiny.yaml", ["train.steps=3", "run.name=a=b"]), {})]
+    Path("mine.yaml").write_text("# mine\n")
+    main(["train", "mine.yaml"])
+    assert calls[1] == ((Path("mine.yaml"), []), {})
+
+
+@pytest.mark.parametrize("words", [["runs/a@100", "train.steps=9", "--to", "b"], ["runs/a@100", "--to", "b", "train.steps=9"],
+                                   ["--to", "b", "runs/a@100", "train.steps=9"]])
+def test_resume_takes_its_arguments_in_any_order(words, library):
+    calls = library("ernie5.train.job", "resume_run", 0)
+    assert main(["resume", *words]) == 0
+    assert calls == [(("runs/a@100", ["train.steps=9"], Path("b")), {})]
+
+
+def test_sample(library, tmp_path, capsys):
+    calls = library("ernie5.generate.sample", "sample_run", "done")
+    picture = tmp_path / "x.png"
+    picture.touch()
+    assert main(["sample", str(tmp_path), "a small red circle", "--to", "video", "--guidance", "2", "--seed", "5"]) == 0
+    assert main(["sample", str(tmp_path), "--image", str(picture), "--to", "text"]) == 0
+    assert calls[0] == ((tmp_path, "a small red circle"), {"image": None, "video": None, "audio": None, "to": "video", "out": Path("sample.mp4"),
+                                                           "guidance": 2.0, "temperature": None, "seed": 5})
+    assert calls[1][0] == (tmp_path, None) and calls[1][1]["image"] == picture and calls[1][1]["out"] is None
+    assert capsys.readouterr().out == "done\ndone\n"
+
+
+def test_eval_prints_the_table(library, tmp_path, capsys):
+    row = {"accuracy": 0.5, "chance": 0.01, "ceiling": 0.99, "n": 200, "attributes": {"colour": 0.9}}
+    calls = library("ernie5.train.evaluate", "evaluate_run", {"text_to_image": row, "loss": {"text": 1.25}})
+    assert main(["eval", str(tmp_path), "--n", "7"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert calls == [((tmp_path,), {"n": 7})]
+    assert out[1].split() == ["text_to_image", "0.500", "0.010", "0.990", "200"] and out[-1] == "loss  text 1.2500"
+
+
+def test_data_and_tokenizer(library, shelf, tmp_path, capsys):
+    packed = library("ernie5.data_pipelines.pack_folder", "pack_folder")
+    trained = library("ernie5.train.prepare", "train_tokenizers")
+    assert main(["data", "pack", str(tmp_path), "out"]) == 0 and packed == [((tmp_path, Path("out")), {})]
+    assert main(["tokenizer", "train", "tiny", "run.seed=1"]) == 0 and trained == [((shelf / "tiny.yaml", ["run.seed=1"]), {})]
+
+
+def test_recipes_list(shelf, capsys):
+    assert main(["recipes", "list"]) == 0
+    assert capsys.readouterr().out.splitlines() == ["demo  A bigger one.", "tiny  The smallest one."]
+
+
+def test_recipes_copy_takes_the_base_along_and_overwrites_nothing(shelf, capsys):
+    assert main(["recipes", "copy", "demo"]) == 0
+    assert Path("demo.yaml").read_text() == (shelf / "demo.yaml").read_text() and Path("tiny.yaml").exists()
+    assert main(["recipes", "copy", "demo.yaml", "."]) == 0  # the same files again do no harm
+    Path("tiny.yaml").write_text("# changed\n")
+    assert main(["recipes", "copy", "demo"]) == 2
+    assert "already there" in capsys.readouterr().err and Path("tiny.yaml").read_text() == "# changed\n"
+
+
+def test_every_shipped_recipe_can_be_listed_and_found():
+    for name, path in recipes.shipped().items():
+        assert recipes.headline(path), f"{path} needs a first comment line that says what it is for"
+        assert recipes.find_recipe(name) == path and all(base.is_file() for base in recipes.with_bases(path))
+
+
+MISTAKES = [
+    (["trian", "x"], "did you mean 'train'?"),
+    (["train", "tinny"], "did you mean 'tiny'?"),
+    (["train", "recipes/tiny.yaml"], "did you mean 'tiny'?"),
+    (["train", "mime.yaml"], "did you mean 'mine.yaml'?"),
+    (["train", "tiny", "steps"], "is no key=value"),
+    (["train", "tiny", "=3"], "is no key=value"),
+    (["train", "tiny", "--steps=3"], "does not know '--steps=3'"),
+    (["eval", ".", "key=1"], "does not know 'key=1'"),
+    (["eval", "nowhere"], "no such run folder"),
+    (["eval", ".", "--n", "0"], "must be at least 1"),
+    (["resume", "runs/a@last"], "runs/a@1000"),
+    (["sample", ".", "--to", "text"], "nothing to start from"),
+    (["sample", ".", "--image", "no.png", "--to", "text"], "--image no.png: no such file"),
+    (["sample", ".", "a dog", "--to", "image", "--out", "x.mp4"], "must end in .png or .jpg"),
+    (["sample", ".", "a dog", "--to", "image", "--temperature", "-1"], "must be at least 0"),
+    (["recipes", "copy", "dmo"], "did you mean 'demo'?"),
+    (["data", "pack", "nowhere", "out"], "no such folder"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), MISTAKES, ids=[" ".join(words) for words, _ in MISTAKES])
+def test_a_mistake_is_one_clear_message(words, message, shelf, capsys):
+    Path("mine.yaml").touch()
+    assert main(words) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("ernie5: ") and message in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("error", "code", "message"), [
+    (ValueError("parallel.expert = 3 must divide 8"), 2, "ernie5: parallel.expert = 3 must divide 8"),
+    (FileNotFoundError(2, "No such file or directory", "a/b.tar"), 2, "ernie5: a/b.tar: no such file or directory"),
+    (OSError(28, "No space left on device"), 2, "ernie5: no space left on device"),
+    (KeyboardInterrupt(), 130, "ernie5: interrupted"),
+])
+def test_errors_of_the_library_are_explained(error, code, message, library, shelf, capsys, monkeypatch):
+    library("ernie5.train.job", "train_recipe", error)
+    assert main(["train", "tiny"]) == code
+    assert capsys.readouterr().err.strip() == message
+    monkeypatch.setenv("ERNIE5_DEBUG", "1")
+    with pytest.raises(type(error)):
+        main(["train", "tiny"])
+
+
+def test_our_own_mistakes_keep_their_traceback(library, shelf):
+    library("ernie5.train.job", "train_recipe", AssertionError("impossible"))
+    with pytest.raises(AssertionError):
+        main(["train", "tiny"])
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    command = f'"{sys.executable}" -u -m ernie5 train --help | true'
+    done = subprocess.run(command, shell=True, cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr

@@ -1,0 +1,125 @@
+"""Causal 3-D convolutional autoencoder; images are clips of one frame, and the 2-D network is the case `temporal_stride = 1`.
+
+    encoder: unshuffle(2) -> c_0 -> halve -> c_1 -> ... -> halve, 1 + T frames -> 1 + T / temporal_stride -> c_L -> d, normalised
+    decoder: the mirror image
+
+Only the lowest level looks across frames, so high-resolution work stays 2-D and a frame of a clip costs what an image costs. The
+latent is normalised per channel by running statistics (not over channels): then the first d_i channels do not depend on the others.
+Report: §2.2.1 (2-D multi-scale tokenizer, inflated to causal 3-D). Ours: all sizes.
+Letters: n clips, t frames, t' latent frames, c channels, d bits, h w pixels, h' w' latent grid.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from ernie5.tokenizers.vision.causal_convolution import CausalConv, CausalUp, FrameNorm
+
+STEM = 2     # pixels folded into channels before the first convolution
+GROUPS = 8   # of the frame norms
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig:
+    """Sizes of the autoencoder; the spatial stride is 2 ** len(channels)."""
+
+    channels: tuple[int, ...] = (16, 32, 64)
+    blocks: tuple[int, ...] = (0, 1, 2)   # residual blocks of each level
+    bits: int = 16
+    temporal_stride: int = 4              # 1: the image model
+    time_kernel: int = 3                  # frames that a residual block of the lowest level sees
+
+    def __post_init__(self) -> None:
+        if len(self.channels) < 2 or any(c % GROUPS for c in self.channels):
+            raise ValueError(f"autoencoder.channels = {self.channels} must be two or more multiples of {GROUPS}; use for example (16, 32, 64)")
+        if len(self.blocks) != len(self.channels):
+            raise ValueError(f"autoencoder.blocks = {self.blocks} must have one number per level; give {len(self.channels)} numbers")
+
+    @property
+    def stride(self) -> int:
+        """Pixels per latent cell."""
+        return STEM * 2 ** (len(self.channels) - 1)
+
+    def image_model(self) -> "AutoencoderConfig":
+        """The 2-D network of the same sizes."""
+        return replace(self, temporal_stride=1, time_kernel=1)
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions around a shortcut, `n t c h w` -> same."""
+
+    def __init__(self, channels: int, time_kernel: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            FrameNorm(GROUPS, channels), nn.SiLU(), CausalConv(channels, channels, time_kernel=time_kernel),
+            FrameNorm(GROUPS, channels), nn.SiLU(), CausalConv(channels, channels, time_kernel=time_kernel),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x)
+
+
+class CausalAutoencoder(nn.Module):
+    """`features`, `latent`, `decode`: the three steps a tokenizer needs; all pixels are floats in [-1, 1]."""
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        channels, last = config.channels, len(config.channels) - 1
+        kernels = [1] * last + [config.time_kernel]
+
+        def blocks(level: int) -> list[nn.Module]:
+            return [ResidualBlock(channels[level], kernels[level]) for _ in range(config.blocks[level])]
+
+        encoder: list[nn.Module] = [CausalConv(3 * STEM**2, channels[0]), nn.SiLU(), *blocks(0)]
+        for level in range(1, last + 1):
+            time = config.temporal_stride if level == last else 1
+            encoder += [CausalConv(channels[level - 1], channels[level], 4, time_kernel=time, stride=2, time_stride=time), *blocks(level)]
+        self.encoder = nn.Sequential(*encoder, FrameNorm(GROUPS, channels[-1]), nn.SiLU())
+        self.to_latent = CausalConv(channels[-1], config.bits, 1)
+        self.latent_norm = nn.BatchNorm2d(config.bits, affine=False)
+
+        decoder: list[nn.Module] = [CausalConv(config.bits, channels[-1], time_kernel=kernels[-1]), *blocks(last)]
+        for level in reversed(range(last)):
+            time = config.temporal_stride if level == last - 1 else 1
+            decoder += [CausalUp(channels[level + 1], channels[level], time=time), *blocks(level)]
+        self.decoder = nn.Sequential(*decoder, FrameNorm(GROUPS, channels[0]), nn.SiLU(), CausalConv(channels[0], 3 * STEM**2))
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """pixels `n t 3 h w` -> the last feature map `n t' c h' w'`; t = 1 + temporal_stride * (t' - 1)."""
+        return self.encoder(rearrange(pixels, "n t c (h a) (w b) -> n t (c a b) h w", a=STEM, b=STEM))
+
+    def latent(self, features: Tensor) -> Tensor:
+        """features `n t' c h' w'` -> latent `n t' d h' w'`, every channel with mean 0 and deviation 1 over the training media."""
+        x = self.to_latent(features)
+        return self.latent_norm(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """pixels `n t 3 h w` -> latent `n t' d h' w'`."""
+        return self.latent(self.features(pixels))
+
+    def decode(self, total: Tensor) -> Tensor:
+        """latent or its quantized sum `n t' d h' w'` -> pixels `n t 3 h w`."""
+        return rearrange(self.decoder(total), "n t (c a b) h w -> n t c (h a) (w b)", a=STEM, b=STEM)
+
+
+@torch.no_grad()
+def inflate(image: CausalAutoencoder, config: AutoencoderConfig) -> CausalAutoencoder:
+    """The video model of `config` that treats single frames exactly as `image` does (images: identical; clips: frame by frame)."""
+    if config.image_model() != image.config:
+        raise ValueError(f"the image model has {image.config}, the video model {config}; all but the temporal sizes must agree")
+    video = CausalAutoencoder(config)
+    pairs = list(zip(image.modules(), video.modules(), strict=True))
+    for old, new in pairs:
+        if not list(old.children()) and not isinstance(old, CausalConv):
+            new.load_state_dict(old.state_dict())
+    for old, new in pairs:
+        if isinstance(new, CausalConv) and old.weight.shape[0] == new.weight.shape[0]:
+            new.inflate_from(old)
+        elif isinstance(new, CausalUp):
+            new.inflate_from(old)
+    return video.train(image.training)
