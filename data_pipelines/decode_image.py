@@ -34,6 +34,8 @@ def decode_image(data: bytes, limits: MediaLimits) -> Tensor:
             return _pixels(image, limits)
     except BadMedia:
         raise
+    except Image.DecompressionBombError as error:  # Pillow's own cap lies far above ours
+        raise BadMedia(f"the image has more than max_pixels = {limits.max_pixels}: {_short(error)}") from error
     except Exception as error:  # decoders raise almost anything on damaged bytes
         raise BadMedia(f"not a readable JPEG, PNG or WEBP image but {describe(data)}: {_short(error)}") from error
 

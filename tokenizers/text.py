@@ -91,7 +91,7 @@ class Utf16Tokenizer:
         whatever was drawn before. ValueError for a dropout outside its range.
         """
         if not 0.0 <= dropout < 1.0:
-            raise ValueError(f"dropout = {dropout} must be at least 0 and below 1; 0.1 is a usual value for training, 0 for everything else")
+            raise ValueError(f"dropout = {dropout} must be at least 0 and below 1; 0.1 is usual in training, 0 everywhere else")
         line = BORDER.join(map(to_alphabet, words(text)))
         if dropout > 0:
             sentencepiece.set_random_generator_seed(seed & 0x7FFFFFFF)  # 2^32 - 1 would mean: seed yourself
@@ -148,8 +148,8 @@ class Utf16Tokenizer:
         except RuntimeError as error:
             raise ValueError(f"{folder / MODEL_FILE} is not a sentencepiece model; it is damaged, train the tokenizer again") from error
         if tokenizer.fingerprint != info.get("fingerprint"):
-            raise ValueError(f"{folder / MODEL_FILE} has fingerprint {tokenizer.fingerprint}, but {INFO_FILE} says {info.get('fingerprint')}; "
-                             "one of the two is from another tokenizer, train it again")
+            raise ValueError(f"{folder / MODEL_FILE} has fingerprint {tokenizer.fingerprint}, but {INFO_FILE} says "
+                             f"{info.get('fingerprint')}; one of the two is from another tokenizer, train it again")
         return tokenizer
 
 

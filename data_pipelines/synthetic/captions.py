@@ -8,7 +8,7 @@ Pictures and clips share their words. `parse_caption` judges the model's caption
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 from ernie5.data_pipelines.synthetic.combinations import Combination, all_combinations
 
@@ -36,6 +36,6 @@ def parse_caption(kind: str, text: str) -> dict[str, str] | None:
     return None if combination is None else combination.attributes
 
 
-@lru_cache(maxsize=None)
+@cache
 def _by_caption(kind: str) -> dict[str, Combination]:
     return {caption(combination): combination for combination in all_combinations(kind)}

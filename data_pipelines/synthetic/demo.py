@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+
 from ernie5.data_pipelines.synthetic.combinations import KINDS, Combination, split_combinations
 from ernie5.data_pipelines.synthetic.samples import StoredSample, captioned_sample, document_sample, text_sample
 from ernie5.data_pipelines.write_shards import ShardWriter
@@ -77,9 +79,7 @@ def write_demo(folder: Path | str, config: DemoConfig = DemoConfig()) -> DemoSum
 
 
 def _samples(part: str, kind: str, num_samples: int, pools: dict[str, tuple[Combination, ...]], seed: int) -> Iterator[StoredSample]:
-    """Every sample has its own random stream, so that asking for more of them changes none of the first ones' jitter."""
-    if kind in pools:
-        order = stream(seed, "demo order", part, kind).permutation(num_samples)
+    """Every sample has its own random stream, so that a longer run of them starts with the shorter one."""
     for i in range(num_samples):
         generator = stream(seed, "demo", part, kind, i)
         match kind:
@@ -88,4 +88,9 @@ def _samples(part: str, kind: str, num_samples: int, pools: dict[str, tuple[Comb
             case "document":
                 yield document_sample(pools, generator)
             case _:
-                yield captioned_sample(pools[kind][order[i] % len(pools[kind])], generator)
+                yield captioned_sample(_turn(pools[kind], i, stream(seed, "demo order", part, kind, i // len(pools[kind]))), generator)
+
+
+def _turn(pool: tuple[Combination, ...], i: int, generator: np.random.Generator) -> Combination:
+    """Whose turn it is: each round of `len(pool)` samples shows every combination once, in an order of its own."""
+    return pool[generator.permutation(len(pool))[i % len(pool)]]

@@ -9,7 +9,7 @@ Letters: n pictures, h w pixels, c RGB, s shapes, r radii, o offsets, k = 25 win
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import torch
 from einops import rearrange
@@ -81,7 +81,7 @@ def _similarity(contrast: Tensor, x: Tensor, y: Tensor) -> Tensor:
     return rearrange(similarity, "n (blur s r) -> n blur s r", blur=len(BLURS), s=len(SHAPES)).amax(1)
 
 
-@lru_cache(maxsize=1)
+@cache
 def _templates() -> Tensor:
     """Unit vectors `o blur*s*r k*k`: every shape with its centre of mass at each sub-pixel offset of the window's middle."""
     steps = (torch.arange(STEPS) + 0.5) / STEPS + WINDOW // 2

@@ -3,13 +3,12 @@
     beeps   runs in which the 35 ms level exceeds 0.5 of the sound's own, each ended by a fall below 0.35 of it
     pitch   the pitch name with the most power at its frequency (+-4 %), in all three timbres the strongest harmonic
     timbre  even and odd overtones relative to the fundamental, nearest of sine (0, 0), square (0, odd) and saw (even, odd)
-Letters: n sounds, f bins, t frames, p pitches, k harmonics; s samples.
+Letters: n sounds, s samples, t frames, f bins, k harmonics.
 """
 
 from __future__ import annotations
 
 import torch
-from einops import rearrange, reduce
 from torch import Tensor
 
 from ernie5.data_pipelines.synthetic.combinations import BEEPS, PITCHES, TIMBRES

@@ -34,9 +34,9 @@ def render_sound(combination: Combination, generator: np.random.Generator) -> Te
     amplitudes = AMPLITUDES[combination["timbre"]]
     tone = sum(a * torch.sin(k * phase) for k, a in enumerate(amplitudes.tolist(), start=1) if a)
     tone = tone / amplitudes.square().sum().sqrt()          # timbres are equally loud
-    wave = generator.uniform(0.35, 0.5) * tone * beeps_envelope(time_s, BEEPS.index(combination["beeps"]) + 1, generator.uniform(0.02, 0.06))
+    envelope = beeps_envelope(time_s, BEEPS.index(combination["beeps"]) + 1, onset_s=generator.uniform(0.02, 0.06))
     noise = generator.standard_normal(NUM_SAMPLES, dtype=np.float32)
-    return (wave.float() + 0.001 * torch.from_numpy(noise)).clamp(-1, 1)
+    return (generator.uniform(0.35, 0.5) * (tone * envelope).float() + 0.001 * torch.from_numpy(noise)).clamp(-1, 1)
 
 
 def beeps_envelope(time_s: Tensor, num_beeps: int, onset_s: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""Plain text about the demo world: two or three short sentences a line, 10 to 30 words.
+"""Plain text about the demo world: one to three short sentences a line, 12 to 33 words.
 
 What is true of the world stands in it (c5 is higher than a4, a shape that moves left starts at the right), so that a model can
 learn more than word counts. Sentences that name every attribute of a kind use the given combinations only.
@@ -14,7 +14,7 @@ import numpy as np
 from ernie5.data_pipelines.synthetic.captions import beep_word, caption
 from ernie5.data_pipelines.synthetic.combinations import BEEPS, COLOURS, PITCHES, POSITIONS, SHAPES, SIZES, TIMBRES, Combination
 
-MIN_WORDS = 10
+MIN_WORDS = 12
 OPPOSITE = {"left": "right", "right": "left", "up": "down", "down": "up"}
 PLACE = {"left": "left", "right": "right", "up": "top", "down": "bottom"}
 

@@ -16,7 +16,7 @@ PACK = """Packs your own files. Files that share a stem are one sample: a.jpg a.
 ordered segments of a document. What cannot be used is listed with the reason and left out.
 
   ernie5 data pack my_photos my_shards
-  ernie5 train tiny_cpu data.sources='[{path: my_shards}]'"""
+  ernie5 train tiny_cpu data.sources='{mine: {path: my_shards}}'"""
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -37,17 +37,18 @@ def run_demo(args: argparse.Namespace) -> int:
     from ernie5.config import load_config
     from ernie5.data_pipelines.synthetic.demo import DemoConfig, write_demo
 
-    write_demo(args.out, load_config(DemoConfig, {}, args.overrides))
-    print(f"wrote {args.out}")
+    summary = write_demo(args.out, load_config(DemoConfig, {}, args.overrides))
+    for name, count in summary.num_samples.items():
+        print(f"{count:6d}  {name}")
+    print(f"{summary.num_bytes / 1e6:.1f} MB in {summary.folder}")
     return 0
 
 
 def run_pack(args: argparse.Namespace) -> int:
-    """Pack the folder; the library prints what it rejected and why."""
+    """Pack the folder; print what was packed, and what was rejected and why."""
     if not args.folder.is_dir():
         raise ValueError(f"{args.folder}: no such folder; it should hold your files, for example a.jpg and a.txt")
     from ernie5.data_pipelines.pack_folder import pack_folder
 
-    pack_folder(args.folder, args.out)
-    print(f"wrote {args.out}")
+    print(pack_folder(args.folder, args.out))
     return 0

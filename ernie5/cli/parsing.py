@@ -26,7 +26,8 @@ class Help(argparse.RawDescriptionHelpFormatter):
 
 def command_line(prog: str, form: str, description: str) -> argparse.ArgumentParser:
     """The parser of the whole command line."""
-    return _with_help(argparse.ArgumentParser(prog=prog, usage=f"{prog} {form}".strip(), description=description, formatter_class=Help, add_help=False))
+    usage = f"{prog} {form}"
+    return _with_help(argparse.ArgumentParser(prog=prog, usage=usage, description=description, formatter_class=Help, add_help=False))
 
 
 def add_subparsers(parser: argparse.ArgumentParser) -> Subparsers:
@@ -34,10 +35,14 @@ def add_subparsers(parser: argparse.ArgumentParser) -> Subparsers:
     return parser.add_subparsers(prog=parser.prog, required=True, metavar="COMMAND", help=argparse.SUPPRESS)
 
 
-def add_command(subparsers: Subparsers, name: str, form: str, summary: str, description: str, run: Run | None = None) -> argparse.ArgumentParser:
+def add_command(
+    subparsers: Subparsers, name: str, form: str, summary: str, description: str, run: Run | None = None
+) -> argparse.ArgumentParser:
     """A command `NAME FORM` that calls `run`; `summary` stands in the list of commands, `description` in its own `--help`."""
     prog = f"{subparsers._prog_prefix} {name}"
-    parser = subparsers.add_parser(name, prog=prog, usage=f"{prog} {form}".strip(), help=summary, description=description, formatter_class=Help, add_help=False)
+    usage = f"{prog} {form}".strip()
+    parser = subparsers.add_parser(
+        name, prog=prog, usage=usage, help=summary, description=description, formatter_class=Help, add_help=False)
     parser.set_defaults(path=prog)
     if run is not None:
         parser.set_defaults(run=run)

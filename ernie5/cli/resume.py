@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ernie5.cli.parsing import Subparsers, add_command, add_overrides
 
-DESCRIPTION = """Continues a run from its last good checkpoint, bit for bit. With --to it starts a new run from there (or from the checkpoint
-of STEP), with other settings if you like; the new run remembers where it came from.
+DESCRIPTION = """Continues a run from its last good checkpoint, bit for bit. With --to it starts a new run from there (or from the
+checkpoint of STEP), with other settings if you like; the new run remembers where it came from.
 
   ernie5 resume runs/tiny_cpu
   ernie5 resume runs/tiny_cpu@1000 train.steps=3000 --to runs/longer"""

@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--out {out} must end in {' or '.join(SUFFIXES[args.to])} for --to {args.to}")
     if args.temperature is not None and args.temperature < 0:
         raise ValueError(f"--temperature {args.temperature} must be at least 0; 0 takes the likeliest, 1 samples as trained")
-    from ernie5.generate.sample import sample_run
+    from ernie5.train.sample import sample_run
 
     result = sample_run(args.run_dir, args.prompt, image=args.image, video=args.video, audio=args.audio, to=args.to, out=out,
                         guidance=args.guidance, temperature=args.temperature, seed=args.seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from ernie5.cli.parsing import Subparsers, add_command, add_overrides, add_subparsers, list_commands
 from ernie5.cli.recipes import find_recipe
@@ -27,7 +28,17 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """0 when every tokenizer of the recipe is trained."""
     recipe = find_recipe(args.recipe)
-    from ernie5.train.prepare import train_tokenizers
+    from ernie5.config import load_config
+    from ernie5.recipe import Recipe
+    from ernie5.run.folder import RunFolder
+    from ernie5.run.lock import run_lock
+    from ernie5.run.log import logging_to
+    from ernie5.train.train_tokenizers import prepare
 
-    train_tokenizers(recipe, args.overrides)
+    settings = load_config(Recipe, recipe, args.overrides)
+    settings.check()
+    folder = RunFolder(Path(settings.run.folder))
+    folder.create()
+    with run_lock(folder.lock), logging_to(folder.logs, rank=0):
+        prepare(settings)
     return 0

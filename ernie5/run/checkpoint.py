@@ -147,8 +147,8 @@ def _publish(staging: Path, final: Path, replaced: Path, commit: str, hook: Call
     hook("replace")
     if final.exists():
         final.rename(replaced)
-    hook("rename")
     try:
+        hook("rename")
         staging.rename(final)
         sync_folder(final.parent)
         hook("commit")

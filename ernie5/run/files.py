@@ -42,13 +42,16 @@ def read_regular(path: Path, num_bytes: int) -> bytes:
         raise ValueError(f"{path} is missing") from None
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror} (links are not followed)") from None
-    with open(descriptor, "rb") as file:
+    try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise ValueError(f"{path} is not a plain file")
         if found.st_size != num_bytes:
             raise ValueError(f"{path} has {found.st_size} bytes, expected {num_bytes}")
-        data = file.read(num_bytes)
+        with open(descriptor, "rb", closefd=False) as file:
+            data = file.read(num_bytes)
+    finally:
+        os.close(descriptor)
     if len(data) != num_bytes:
         raise ValueError(f"{path} ended after {len(data)} of {num_bytes} bytes")
     return data

@@ -60,7 +60,7 @@ class _Masking(logging.Formatter):
         return mask(super().format(record))
 
 
-class _Stderr(logging.StreamHandler[TextIO]):
+class _Stderr(logging.StreamHandler):
     """Looks up sys.stderr at every line: a progress bar replaces it to keep lines and bar apart."""
 
     @property

@@ -1,6 +1,7 @@
 """The manifest of a checkpoint: what belongs to it, how long it is and what it hashes to.
 
-    manifest.json   format version, run id, step, recipe fingerprint, self-hash; every file (SHA-256, bytes), every tensor (file, shape, dtype)
+    manifest.json   format version, run id, step, recipe fingerprint, every file (SHA-256, bytes),
+                    every tensor (file, shape, dtype), and its own hash
     COMMIT          SHA-256 of manifest.json; written last, so a folder without it is no checkpoint
 
 A flipped byte anywhere changes a hash; files of another step or run have other hashes; a manifest of another step names another step.

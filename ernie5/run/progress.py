@@ -3,7 +3,8 @@
     with progress("vision tokenizer", total=1000) as bar:
         bar.advance(1, loss="0.31")
 
-Written to stderr by rank 0 only (environment variable RANK), so that stdout stays free for results.
+Written to stderr by rank 0 only (environment variable RANK), so that stdout stays free for results. ERNIE5_PROGRESS=lines asks for plain
+lines on a terminal too.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def progress(title: str, total: int | None) -> Iterator[Progress]:
     """Show `title` and how many of `total` items are done (None = unknown) until the block ends."""
     if os.environ.get("RANK", "0") != "0":
         yield Silent()
-    elif sys.stderr.isatty():
+    elif sys.stderr.isatty() and os.environ.get("ERNIE5_PROGRESS") != "lines":
         with TerminalBar(title, total) as bar:
             yield bar
     else:

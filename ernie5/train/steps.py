@@ -37,7 +37,7 @@ class TrainConfig:
     optimizer: OptimizerConfig = OptimizerConfig()
     loss_weights: Weights = Weights()
     modality_weighting: Literal["posterior", "off"] = "off"
-    objective: str = "ernie5.objectives.next_group:next_group_loss"
+    objective: str = "ernie5.objectives.next_group:NextGroupLoss"
     balance_speed: float = 1e-3
     checkpoint_every: int = 500
     keep_last: int = 2

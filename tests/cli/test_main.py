@@ -2,8 +2,9 @@
 
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -93,8 +94,9 @@ def test_sample(library, tmp_path, capsys):
     picture.touch()
     assert main(["sample", str(tmp_path), "a small red circle", "--to", "video", "--guidance", "2", "--seed", "5"]) == 0
     assert main(["sample", str(tmp_path), "--image", str(picture), "--to", "text"]) == 0
-    assert calls[0] == ((tmp_path, "a small red circle"), {"image": None, "video": None, "audio": None, "to": "video", "out": Path("sample.mp4"),
-                                                           "guidance": 2.0, "temperature": None, "seed": 5})
+    nothing = {"image": None, "video": None, "audio": None, "guidance": None, "temperature": None}
+    expected = nothing | {"to": "video", "out": Path("sample.mp4"), "guidance": 2.0, "seed": 5}
+    assert calls[0] == ((tmp_path, "a small red circle"), expected)
     assert calls[1][0] == (tmp_path, None) and calls[1][1]["image"] == picture and calls[1][1]["out"] is None
     assert capsys.readouterr().out == "done\ndone\n"
 
@@ -108,11 +110,32 @@ def test_eval_prints_the_table(library, tmp_path, capsys):
     assert out[1].split() == ["text_to_image", "0.500", "0.010", "0.990", "200"] and out[-1] == "loss  text 1.2500"
 
 
-def test_data_and_tokenizer(library, shelf, tmp_path, capsys):
-    packed = library("ernie5.data_pipelines.pack_folder", "pack_folder")
-    trained = library("ernie5.train.prepare", "train_tokenizers")
-    assert main(["data", "pack", str(tmp_path), "out"]) == 0 and packed == [((tmp_path, Path("out")), {})]
-    assert main(["tokenizer", "train", "tiny", "run.seed=1"]) == 0 and trained == [((shelf / "tiny.yaml", ["run.seed=1"]), {})]
+def test_data_pack_prints_the_report(library, tmp_path, capsys):
+    calls = library("ernie5.data_pipelines.pack_folder", "pack_folder", "packed 3 samples")
+    assert main(["data", "pack", str(tmp_path), "out"]) == 0
+    assert calls == [((tmp_path, Path("out")), {})] and capsys.readouterr().out == "packed 3 samples\n"
+
+
+def test_tokenizer_train_reads_the_recipe(library, shelf):
+    calls = library("ernie5.train.train_tokenizers", "prepare")
+    assert main(["tokenizer", "train", "tiny", "run.seed=7"]) == 0
+    (recipe,), _ = calls[0]
+    assert recipe.run.name == "tiny" and recipe.run.seed == 7 and Path("runs/tiny").is_dir()
+    assert main(["tokenizer", "train", "tiny", "run.sed=7"]) == 2 and len(calls) == 1
+
+
+def test_data_demo_builds_its_settings(library, capsys):
+    @dataclass(frozen=True)
+    class Settings:
+        seed: int = 0
+        share: float = 0.5
+
+    summary = SimpleNamespace(folder=Path("out"), num_samples={"train/image": 20}, num_bytes=1_500_000)
+    calls = library("ernie5.data_pipelines.synthetic.demo", "write_demo", summary, DemoConfig=Settings)
+    assert main(["data", "demo", "out", "share=1e-1", "seed=3"]) == 0
+    assert calls == [((Path("out"), Settings(seed=3, share=0.1)), {})]
+    assert capsys.readouterr().out.split() == ["20", "train/image", "1.5", "MB", "in", "out"]
+    assert main(["data", "demo", "out", "sed=3"]) == 2
 
 
 def test_recipes_list(shelf, capsys):

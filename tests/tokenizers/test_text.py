@@ -56,8 +56,10 @@ def test_round_trip_of_any_utf16(tokenizer, units):
     printable(text).encode("utf-8")
 
 
-@pytest.mark.parametrize("text", [" ", "  a", "a  ", "a   b", "\n", "a\n\n b\r\n\tc", "\x00\x1f\x7f", "\ufeffa\u2028b", "▁a ▁ <unk> </s>",
-                                  "\ue000\ue0ff\uf8ff", "e\u0301 é", "漢字 かな 한국어", "हिन्दी ไทย مرحبا", "😀👩‍🚀", "\ud83d", "\udc00\ud800", "\U0010ffff"])
+@pytest.mark.parametrize("text", [
+    " ", "  a", "a  ", "a   b", "\n", "a\n\n b\r\n\tc", "\x00\x1f\x7f", "\ufeffa\u2028b", "▁a ▁ <unk> </s>",
+    "\ue000\ue0ff\uf8ff", "e\u0301 é", "漢字 かな 한국어", "हिन्दी ไทย مرحبا", "😀👩‍🚀", "\ud83d", "\udc00\ud800", "\U0010ffff",
+])
 def test_round_trip_of_what_normalisers_change(tokenizer, text):
     assert tokenizer.decode(tokenizer.encode(text)) == text
     assert "".join(words(text)) == text
@@ -163,7 +165,9 @@ def test_counting_is_bounded():
     assert max(map(len, count_words(["漢" * 100], 24, 50))) == 24
 
 
-@pytest.mark.parametrize(("texts", "vocab_size", "message"), [(["a"], 267, "at least 268"), ([], 512, "texts are empty"), ([""], 512, "texts are empty")])
+@pytest.mark.parametrize(("texts", "vocab_size", "message"), [
+    (["a"], 267, "at least 268"), ([], 512, "texts are empty"), ([""], 512, "texts are empty"),
+])
 def test_training_refuses(texts, vocab_size, message):
     with pytest.raises(ValueError, match=message):
         train_text_tokenizer(texts, vocab_size)

@@ -1,0 +1,169 @@
+"""The tree of all settings: what a YAML recipe may say, with its defaults, and the rules that cross its branches.
+
+    defaults < `base:` file < recipe < command line          (config.py reads it; `Recipe.check` holds it together)
+
+Paths of sources may begin with `demo:` (the run's own demo world), e.g. `demo:train/image`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ernie5.data_pipelines.history import HistoryConfig
+from ernie5.data_pipelines.media_limits import MediaLimits
+from ernie5.data_pipelines.roles import RolesConfig
+from ernie5.data_pipelines.synthetic.demo import DemoConfig
+from ernie5.model.config import ModelConfig
+from ernie5.parallel.plan import ParallelPlan
+from ernie5.tokenizers.audio.config import AudioCodecConfig
+from ernie5.tokenizers.vision.config import VisionTokenizerConfig
+from ernie5.tokenizers.vision.understanding import UnderstandingConfig
+from ernie5.train.steps import TrainConfig
+
+DEMO = "demo:"
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """`dir` is the run folder (default runs/NAME). `tokenizers`: another run's folder whose tokenizers and demo shards are used.
+    `start_from`: RUN_DIR or RUN_DIR@STEP to begin with, taking `all` of its state or only its `weights`.
+    """
+
+    name: str = "run"
+    dir: str | None = None
+    seed: int = 0
+    tokenizers: str | None = None
+    start_from: str | None = None
+    start_load: Literal["all", "weights"] = "weights"
+
+    @property
+    def folder(self) -> str:
+        return self.dir or f"runs/{self.name}"
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """Shards: a folder, a glob, or `demo:` and a path in the demo world; and how often to draw from them."""
+
+    path: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """`tolerance`: the share of damaged samples that is skipped before the run stops. `prompt_weight`: loss weight of text that
+    conditions a generated medium. `heldout`: sources that measure the loss, by name.
+    """
+
+    demo: DemoConfig = DemoConfig()
+    sources: dict[str, SourceConfig] = field(default_factory=lambda: {k: SourceConfig(f"{DEMO}train/{k}") for k in DEMO_KINDS})
+    heldout: dict[str, SourceConfig] = field(default_factory=lambda: {k: SourceConfig(f"{DEMO}heldout/{k}") for k in HELDOUT_KINDS})
+    limits: MediaLimits = MediaLimits()
+    roles: RolesConfig = RolesConfig()
+    history: HistoryConfig = HistoryConfig()
+    prompt_weight: float = 0.3
+    tolerance: float = 0.01
+    cache_gib: float = 1.0
+
+    @property
+    def uses_demo(self) -> bool:
+        return any(s.path.startswith(DEMO) for s in (*self.sources.values(), *self.heldout.values()))
+
+
+DEMO_KINDS = ("image", "video", "audio", "text", "document")
+HELDOUT_KINDS = ("image", "video", "audio", "text")
+
+
+@dataclass(frozen=True)
+class TextTokenizerConfig:
+    """Byte-pair encoding over UTF-16BE; a small corpus may give fewer tokens than `vocab_size`."""
+
+    vocab_size: int = 512
+
+
+@dataclass(frozen=True)
+class PartConfig:
+    """Your own tokenizer: `part` is `module:Class`, made by `Class.load(folder)`; it is not trained here."""
+
+    part: str
+    folder: str = ""
+
+
+@dataclass(frozen=True)
+class TokenizersConfig:
+    """Sizes and training of the tokenizers. `max_media` bounds how many media of a kind they are trained on; `side_by_side` trains vision
+    and audio in two processes at once; `parts` replaces `text`, `vision` or `audio` by your own.
+    """
+
+    text: TextTokenizerConfig = TextTokenizerConfig()
+    vision: VisionTokenizerConfig = VisionTokenizerConfig()
+    audio: AudioCodecConfig = AudioCodecConfig()
+    max_media: int = 4096
+    side_by_side: bool = True
+    parts: dict[str, PartConfig] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """`num_samples` prompts per direction (`num_clips` for video); guidance 1 = off."""
+
+    num_samples: int = 200
+    num_clips: int = 200
+    batch: int = 64
+    temperature: float = 0.7
+    guidance: float = 1.0
+    at_end: bool = True
+
+
+@dataclass(frozen=True)
+class ElasticConfig:
+    """Probabilities of drawing a smaller sub-model, per axis. This version trains the full model only: all must be 0."""
+
+    depth: float = 0.0
+    width: float = 0.0
+    sparsity: float = 0.0
+
+
+@dataclass(frozen=True)
+class LogConfig:
+    """wandb off, or into the run folder (offline), or to its server (online)."""
+
+    wandb: Literal["off", "offline", "online"] = "off"
+    wandb_project: str = "ernie5"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One run."""
+
+    run: RunConfig = RunConfig()
+    data: DataConfig = field(default_factory=DataConfig)
+    tokenizers: TokenizersConfig = field(default_factory=TokenizersConfig)
+    understanding: UnderstandingConfig = UnderstandingConfig()
+    model: ModelConfig = ModelConfig()
+    elastic: ElasticConfig = ElasticConfig()
+    train: TrainConfig = TrainConfig()
+    parallel: ParallelPlan = ParallelPlan()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    log: LogConfig = LogConfig()
+
+    def check(self, world_size: int = 1) -> None:
+        """Every rule that crosses branches; ValueError names key, value, rule and way out."""
+        self.model.check()
+        self.train.check()
+        self.data.roles.check()
+        self.parallel.check(world_size, self.train.rows)
+        for axis in ("depth", "width", "sparsity"):
+            if getattr(self.elastic, axis):
+                raise ValueError(f"elastic.{axis} = {getattr(self.elastic, axis)} is not available in this version; use elastic.{axis} = 0")
+        levels = self.tokenizers.audio.num_codebooks
+        if self.model.num_layers < levels:
+            raise ValueError(f"model.num_layers = {self.model.num_layers} must be at least tokenizers.audio.num_codebooks = {levels}")
+        if not self.data.sources:
+            raise ValueError("data.sources is empty; name at least one source, for example image: {path: demo:train/image}")
+        if self.evaluate.guidance != 1.0 and self.data.roles.condition_drop == 0:
+            raise ValueError(
+                f"evaluate.guidance = {self.evaluate.guidance} needs a model that also learns without its prompt; "
+                "use data.roles.condition_drop = 0.1 or evaluate.guidance = 1"
+            )

@@ -1,0 +1,82 @@
+"""Recipe and tokenizers -> model, layout of documents, loader, engine: how the parts of a run are put together."""
+
+from __future__ import annotations
+
+import torch
+
+from ernie5.data_pipelines.collate import Widths
+from ernie5.data_pipelines.encode import Encoder, Tokenizers
+from ernie5.data_pipelines.grouping import Grouping
+from ernie5.data_pipelines.loader import Loader, SampleMaker
+from ernie5.data_pipelines.mixture import Mixture
+from ernie5.data_pipelines.quarantine import Quarantine
+from ernie5.generate.generator import Bounds, Generator
+from ernie5.model.config import Vocabulary
+from ernie5.model.router_balance import RouterBalance
+from ernie5.model.unified_transformer import UnifiedTransformer
+from ernie5.objectives.modality_weights import EqualWeights, PosteriorWeights
+from ernie5.parallel.torch_engine import TorchEngine, World
+from ernie5.recipe import Recipe
+from ernie5.run.parts import load_part
+from ernie5.tokenizers.vision.understanding import UnderstandingEncoder
+from ernie5.train.optimizer import make_optimizer
+from ernie5.train.prepare import Corpus
+from ernie5.train.training import Objective, Training
+
+
+def vocabulary_of(recipe: Recipe, tokenizers: Tokenizers) -> Vocabulary:
+    """The sizes that tables and heads take from the tokenizers."""
+    return Vocabulary(
+        text=tokenizers.text.vocab_size, bits=tokenizers.vision.quantizer.bits, num_codebooks=tokenizers.audio.num_codebooks,
+        codebook_size=tokenizers.audio.codebook_size, feature_dim=tokenizers.vision.feature_dim, patch=tokenizers.vision.stride,
+    )
+
+
+def widths_of(vocabulary: Vocabulary) -> Widths:
+    return Widths(vocabulary.bits, vocabulary.num_codebooks, vocabulary.feature_dim, vocabulary.patch, vocabulary.merge)
+
+
+def build_model(recipe: Recipe, vocabulary: Vocabulary) -> UnifiedTransformer:
+    """The model of a recipe with initial weights; the same for any plan and device."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.run.seed)  # a user's own modules draw from the global stream
+        understanding = UnderstandingEncoder(recipe.understanding, vocabulary.feature_dim, recipe.model.dim)
+        return UnifiedTransformer(recipe.model, vocabulary, understanding, recipe.run.seed)
+
+
+def grouping_of(recipe: Recipe, tokenizers: Tokenizers) -> Grouping:
+    """How documents of this run are laid out."""
+    return Grouping(
+        tokenizers.vision.quantizer, tokenizers.audio.num_codebooks, tokenizers.audio.codebook_size,
+        history=recipe.data.history, prompt_weight=recipe.data.prompt_weight,
+    )
+
+
+def build_generator(recipe: Recipe, tokenizers: Tokenizers, model: UnifiedTransformer) -> Generator:
+    """Generation within the sizes that the recipe trains on."""
+    limits, vision = recipe.data.limits, tokenizers.vision
+    bounds = Bounds(
+        grid=(limits.image_size.height // vision.stride, limits.image_size.width // vision.stride),
+        latent_frames=1 + (limits.num_frames - 1) // vision.temporal_stride,
+        codec_frames=round(limits.audio_seconds * tokenizers.audio.frame_rate_hz),
+    )
+    return Generator(model, tokenizers, grouping_of(recipe, tokenizers), widths_of(model.vocabulary), bounds)
+
+
+def build_training(recipe: Recipe, tokenizers: Tokenizers, corpus: Corpus, quarantine: Quarantine, world: World) -> Training:
+    """Model, engine and loader at step 0."""
+    model = build_model(recipe, vocabulary_of(recipe, tokenizers)).to(world.device)
+    bf16 = recipe.train.precision == "bf16" or (recipe.train.precision == "auto" and world.device.type == "cuda")
+    engine = TorchEngine(model, make_optimizer(model, recipe.train.optimizer), world, recipe.train.optimizer.clip, bf16)
+    maker = SampleMaker(
+        read=corpus.sample, reject=quarantine.reject, accept=quarantine.accept, encoder=Encoder(tokenizers, recipe.data.cache_gib),
+        grouping=grouping_of(recipe, tokenizers), roles=recipe.data.roles, seed=recipe.run.seed,
+    )
+    weights = {name: source.weight for name, source in recipe.data.sources.items()}
+    mixture = Mixture({name: len(source) for name, source in corpus.sources.items()}, weights, recipe.run.seed)
+    weighting = PosteriorWeights if recipe.train.modality_weighting == "posterior" else EqualWeights
+    return Training(
+        model=model, engine=engine, loader=Loader(maker, mixture, widths_of(model.vocabulary), world.rank, world.size),
+        balance=RouterBalance(model, recipe.train.balance_speed), modality_weights=weighting(recipe.train.loss_weights),
+        objective=Objective(load_part(recipe.train.objective)(), model),
+    )

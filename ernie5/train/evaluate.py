@@ -1,0 +1,57 @@
+"""`ernie5 eval RUN_DIR`: how good a model is on combinations that training never saw -> a table, eval.json, and samples to look at.
+
+    {"text_to_image": {"accuracy", "chance", "ceiling", "n", "per_attribute"}, "image_to_text": …, "text_to_video", …, "loss": {…}}
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ernie5.data_pipelines.quarantine import Quarantine
+from ernie5.generate.choose import Sampling
+from ernie5.generate.generator import Generator
+from ernie5.model.unified_transformer import UnifiedTransformer
+from ernie5.recipe import Recipe
+from ernie5.run.files import atomic_write
+from ernie5.run.folder import RunFolder
+from ernie5.run.progress import progress
+from ernie5.train.assemble import build_generator
+from ernie5.train.evaluate_loss import heldout_loss
+from ernie5.train.evaluate_media import KINDS, judged_samples, medium_to_text, text_to_medium
+from ernie5.train.load import load_run
+from ernie5.train.prepare import load_tokenizers, open_sources
+from ernie5.train.samples import save_samples
+
+
+def evaluate_run(spec: str | Path, n: int | None = None) -> dict:
+    """Evaluate the latest (or `RUN_DIR@STEP`) checkpoint; `n` prompts per direction (default: the recipe's). Returns eval.json's content."""
+    recipe, _, generator, saved = load_run(spec)
+    folder = RunFolder(Path(str(spec).partition("@")[0]))
+    return evaluate(generator, recipe, folder, folder.path / "eval.json", n) | {"step": saved.step}
+
+
+def evaluate_model(model: UnifiedTransformer, recipe: Recipe, folder: RunFolder, out: Path) -> dict:
+    """Evaluate a model in training."""
+    return evaluate(build_generator(recipe, load_tokenizers(recipe), model), recipe, folder, out)
+
+
+def evaluate(generator: Generator, recipe: Recipe, folder: RunFolder, out: Path, n: int | None = None) -> dict:
+    """All rows that the held-out sources allow, and the held-out loss."""
+    settings = recipe.evaluate
+    generator.model.eval()
+    corpus = open_sources(recipe, recipe.data.heldout, Quarantine(folder.logs / "quarantine.jsonl", recipe.data.tolerance))
+    samples = {kind: judged_samples(corpus, kind, n or (settings.num_clips if kind == "video" else settings.num_samples)) for kind in KINDS}
+    sampling = Sampling(settings.temperature, settings.guidance)
+    result: dict = {}
+    with progress("evaluation", total=2 * sum(len(s) for s in samples.values())) as bar:
+        for kind, held_out in samples.items():
+            if not held_out:
+                continue
+            result[f"text_to_{kind}"], made = text_to_medium(generator, kind, held_out, sampling, settings.batch, bar)
+            result[f"{kind}_to_text"], written = medium_to_text(generator, kind, held_out, settings.batch, bar)
+            save_samples(folder.samples, kind, made, written, generator.tokenizers.audio.sample_rate_hz, recipe.data.limits.fps)
+    if corpus.sources:
+        result["loss"] = heldout_loss(recipe, folder, generator, settings.num_samples)
+    atomic_write(out, json.dumps(result, indent=1).encode())
+    return result

@@ -1,0 +1,96 @@
+"""Held-out loss per modality, beside the entropy of the codes' own marginals: what a model without context could reach.
+
+    text: unigram entropy of the targets;   vision: entropy of every (scale, bit), averaged as the loss weighs them;   audio: entropy per level
+
+A loss below its marginal means that the model uses context. One pass, no flips, no dropped frames or prompts; roles by sample number.
+Letters: m targets, V ids, d bits, Q codebooks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ernie5.data_pipelines.collate import PackedSample, Widths, collate
+from ernie5.data_pipelines.encode import Encoder
+from ernie5.data_pipelines.loader import SampleMaker
+from ernie5.data_pipelines.mixture import Draw
+from ernie5.data_pipelines.packing import Packer, cut
+from ernie5.data_pipelines.quarantine import Quarantine
+from ernie5.data_pipelines.roles import RolesConfig
+from ernie5.generate.generator import Generator
+from ernie5.objectives.modality_weights import Weights
+from ernie5.objectives.next_group import TargetCounts, next_group_loss
+from ernie5.recipe import Recipe
+from ernie5.run.folder import RunFolder
+from ernie5.sequence import PackedSequence
+from ernie5.train.prepare import open_sources
+
+ROWS = 8
+
+
+def heldout_batches(recipe: Recipe, folder: RunFolder, generator: Generator, at_most: int) -> Iterator[PackedSequence]:
+    """Up to `at_most` samples of every held-out source, packed."""
+    corpus = open_sources(recipe, recipe.data.heldout, Quarantine(folder.logs / "quarantine.jsonl", recipe.data.tolerance))
+    roles = RolesConfig(generate=recipe.data.roles.generate, condition_drop=0.0)
+    maker = SampleMaker(
+        corpus.sample, lambda key, reason: None, lambda: None, Encoder(generator.tokenizers, cache_gib=0.0),
+        replace(generator.grouping, prompt_weight=1.0), roles, recipe.run.seed,
+    )
+    made = (maker.make(Draw(i, name, i)) for name, source in corpus.sources.items() for i in range(min(at_most, len(source))))
+    samples = [cut(sample, recipe.train.length) for sample in made if sample is not None]
+    while samples:
+        samples, packed = _pack(samples, recipe.train.length, generator.widths)
+        yield packed
+
+
+def _pack(samples: list[PackedSample], length: int, widths: Widths) -> tuple[list[PackedSample], PackedSequence]:
+    packer: Packer[PackedSample] = Packer(ROWS, length)
+    rest = iter(samples)
+    for sample in rest:
+        packer.offer(sample, len(sample))
+        if packer.full:
+            break
+    return packer.waiting + list(rest), collate(packer.rows, length, widths)
+
+
+@torch.no_grad()
+def heldout_loss(recipe: Recipe, folder: RunFolder, generator: Generator, at_most: int) -> dict[str, float]:
+    """`text`, `vision`, `audio` (nats per token, bit, code) and `marginal/…` beside each."""
+    model, device = generator.model, next(generator.model.parameters()).device
+    batches = list(heldout_batches(recipe, folder, generator, at_most))
+    counts = sum((TargetCounts.of(b) for b in batches), start=TargetCounts(0.0, 0.0, 0.0, 0.0))
+    summed = torch.zeros(5, device=device)
+    for batch in batches:
+        moved = batch.to(device)
+        summed += next_group_loss(model(moved), model.heads, moved, counts, Weights()).detached()
+    _, text, multi_token, vision, audio = summed.tolist()
+    losses = {"text": text, "multi_token": multi_token, "vision": vision, "audio": audio}
+    return losses | {f"marginal/{name}": value for name, value in marginals(batches).items()}
+
+
+def marginals(batches: list[PackedSequence]) -> dict[str, float]:
+    """Entropies of the targets' own distributions, in nats, weighted like the loss."""
+    text, weight = torch.cat([b.text_target for b in batches]), torch.cat([b.text_weight for b in batches])
+    bits, scale = torch.cat([b.vision_target for b in batches]), torch.cat([b.vision_target_scale for b in batches])
+    bit_weight, codes = torch.cat([b.vision_weight for b in batches]), torch.cat([b.audio_target for b in batches])
+    by_scale = [(bit_weight[scale == s].sum(), _bit_entropy(bits[scale == s]).mean()) for s in scale.unique()]
+    total = sum(w for w, _ in by_scale)
+    return {
+        "text": float(_entropy(torch.bincount(text, weights=weight.double()))) if len(text) else 0.0,
+        "vision": float(sum(w * h for w, h in by_scale) / total) if by_scale else 0.0,
+        "audio": float(torch.stack([_entropy(torch.bincount(level)) for level in codes.T]).mean()) if len(codes) else 0.0,
+    }
+
+
+def _entropy(counts: Tensor) -> Tensor:
+    p = counts.double() / counts.sum()
+    return -torch.xlogy(p, p).sum()
+
+
+def _bit_entropy(bits: Tensor) -> Tensor:
+    p = bits.double().mean(dim=0)  # d
+    return -(torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p))

@@ -1,0 +1,43 @@
+"""What a run says before it starts: what will happen, how big it is, where everything goes."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+
+from ernie5.model.config import Vocabulary
+from ernie5.model.count import count
+from ernie5.parallel.torch_engine import World
+from ernie5.recipe import Recipe
+from ernie5.run.checkpoint import list_steps
+from ernie5.run.folder import RunFolder
+from ernie5.train.prepare import missing_tokenizers
+
+log = logging.getLogger(__name__)
+
+
+def first_screen(recipe: Recipe, folder: RunFolder, world: World) -> None:
+    """Print it (rank 0)."""
+    from ernie5.train.assemble import build_model
+
+    audio, vision = recipe.tokenizers.audio, recipe.tokenizers.vision
+    sizes = Vocabulary(recipe.tokenizers.text.vocab_size, vision.bits, audio.num_codebooks, audio.codebook_size, feature_dim=64)
+    with torch.device("meta"):
+        size = count(build_model(recipe, sizes), recipe.train.length)
+    model, steps = recipe.model, list_steps(folder.checkpoints)
+    done = steps[-1] if steps else 0
+    missing = missing_tokenizers(recipe)
+    tokens = recipe.train.rows * recipe.train.length
+    lines = [
+        f"run        {folder.path}" + (f"  (going on after step {done})" if done else ""),
+        f"model      {model.num_layers} layers x {model.num_experts} experts, top-{model.top_k}; "
+        f"{size.total / 1e6:.1f} M parameters, {size.active / 1e6:.1f} M active per token",
+        f"training   {recipe.train.steps} steps of {tokens:,} positions on {world.size} process(es), {world.device.type}, "
+        f"{torch.get_num_threads()} threads",
+        f"tokenizers {'all there' if not missing else 'to train first: ' + ', '.join(missing)}",
+        f"data       {', '.join(recipe.data.sources)}" + ("  (demo world)" if recipe.data.uses_demo else ""),
+        f"then       evaluation and {folder.report}" if recipe.evaluate.at_end else f"then       {folder.report}",
+    ]
+    for line in lines:
+        log.info("%s", line)

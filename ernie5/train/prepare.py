@@ -1,0 +1,117 @@
+"""What must exist before training: the demo world if the recipe asks for it, and tokenizers.
+
+Both are kept in the run folder (`data/demo`, `tokenizers/{text,vision,audio}`), or taken from `run.tokenizers`, another run's folder. What
+is already there is not made again; a half-made folder never counts, because folders appear under their name when complete.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ernie5.data_pipelines.decode_media import decode_record
+from ernie5.data_pipelines.encode import Tokenizers
+from ernie5.data_pipelines.quarantine import Quarantine
+from ernie5.data_pipelines.sources import ShardSource
+from ernie5.data_pipelines.synthetic.demo import write_demo
+from ernie5.recipe import DEMO, Recipe, SourceConfig
+from ernie5.run.folder import RunFolder
+from ernie5.run.parts import load_part
+from ernie5.sequence import Modality, Sample
+from ernie5.tokenizers.audio.codec import AudioCodec
+from ernie5.tokenizers.text import Utf16Tokenizer
+from ernie5.tokenizers.vision.generation import VisionGenerationTokenizer
+
+log = logging.getLogger(__name__)
+OURS = {"text": Utf16Tokenizer, "vision": VisionGenerationTokenizer, "audio": AudioCodec}
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Opened sources by name, and how their records become samples."""
+
+    recipe: Recipe
+    sources: dict[str, ShardSource]
+
+    def sample(self, source: str, index: int) -> Sample:
+        """One decoded sample; ValueError when it is damaged."""
+        return decode_record(self.sources[source].read(index), self.recipe.data.limits, self.recipe.tokenizers.audio.sample_rate_hz)
+
+
+def parts_folder(recipe: Recipe) -> RunFolder:
+    """The run folder that holds tokenizers and demo shards: this run's, or that of `run.tokenizers`."""
+    if recipe.run.tokenizers is None:
+        return RunFolder(Path(recipe.run.folder))
+    other = RunFolder(Path(recipe.run.tokenizers))
+    if not other.tokenizers.is_dir():
+        raise ValueError(f"run.tokenizers = {recipe.run.tokenizers} must be the folder of a run with tokenizers; {other.tokenizers} does not exist")
+    return other
+
+
+def make_demo(recipe: Recipe) -> None:
+    """Write the demo world of the recipe, unless it is there."""
+    demo = parts_folder(recipe).data / "demo"
+    if not recipe.data.uses_demo or demo.is_dir():
+        return
+    if recipe.run.tokenizers is not None:
+        raise ValueError(f"run.tokenizers = {recipe.run.tokenizers} holds no demo world ({demo}); give data.sources paths of their own")
+    half = demo.with_name(".demo-half")
+    shutil.rmtree(half, ignore_errors=True)
+    write_demo(half, recipe.data.demo)
+    half.rename(demo)
+
+
+def open_sources(recipe: Recipe, sources: dict[str, SourceConfig], quarantine: Quarantine) -> Corpus:
+    """Open shards by name; a missing path is a ValueError that names it."""
+    demo = parts_folder(recipe).data / "demo"
+
+    def path(source: SourceConfig) -> str:
+        if not source.path.startswith(DEMO):
+            return source.path
+        part = source.path.removeprefix(DEMO)
+        return str(demo / f"{part}-*.tar") if "*" not in part else str(demo / part)
+
+    return Corpus(recipe, {name: ShardSource(name, path(source), quarantine) for name, source in sources.items()})
+
+
+def media_of(corpus: Corpus, kinds: set[Modality], at_most: int) -> Iterable:
+    """Up to `at_most` decoded media of these kinds, sources in turn; damaged samples are left out (training reports them)."""
+    found = 0
+    for name, source in corpus.sources.items():
+        for index in range(len(source)):
+            if found >= at_most:
+                return
+            try:
+                segments = corpus.sample(name, index).segments
+            except ValueError as damage:
+                log.debug("%s/%d is left out of tokenizer training: %s", name, index, damage)
+                continue
+            for segment in segments:
+                if segment.modality in kinds and found < at_most:
+                    found += 1
+                    yield segment.media
+
+
+def load_tokenizers(recipe: Recipe) -> Tokenizers:
+    """The tokenizers of a prepared run."""
+    folder = parts_folder(recipe).tokenizers
+    loaded = {}
+    for kind, ours in OURS.items():
+        own = recipe.tokenizers.parts.get(kind)
+        loaded[kind] = load_part(own.part).load(own.folder) if own else ours.load(folder / kind)
+    return Tokenizers(**loaded)
+
+
+def missing_tokenizers(recipe: Recipe) -> list[str]:
+    """Which of text, vision, audio must still be trained."""
+    folder = parts_folder(recipe).tokenizers
+    unknown = set(recipe.tokenizers.parts) - set(OURS)
+    if unknown:
+        raise ValueError(f"tokenizers.parts.{unknown.pop()} is no kind of tokenizer; use text, vision or audio")
+    missing = [kind for kind in OURS if kind not in recipe.tokenizers.parts and not (folder / kind).is_dir()]
+    if missing and recipe.run.tokenizers is not None:
+        raise ValueError(f"run.tokenizers = {recipe.run.tokenizers} lacks the tokenizers {', '.join(missing)}; train that run first")
+    return missing

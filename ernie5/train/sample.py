@@ -1,0 +1,50 @@
+"""`ernie5 sample RUN_DIR "a small red circle" --to image --out x.png`: one prompt, one result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ernie5.data_pipelines.decode_media import decode_member
+from ernie5.data_pipelines.media_limits import MediaLimits
+from ernie5.data_pipelines.write_shards import Member
+from ernie5.generate.choose import Sampling
+from ernie5.sequence import Modality, Segment
+from ernie5.train.load import load_run
+from ernie5.train.samples import write_medium
+
+
+def sample_run(
+    run_dir: Path, prompt: str | None, *, image: Path | None, video: Path | None, audio: Path | None, to: str, out: Path | None,
+    guidance: float | None, temperature: float | None, seed: int,
+) -> str:
+    """Generate one medium; media come before the text of the prompt. Returns the text, or the path written."""
+    recipe, _, generator, _ = load_run(run_dir)
+    modality = Modality(to)
+    if guidance not in (None, 1.0) and recipe.data.roles.condition_drop == 0:
+        raise ValueError(f"--guidance {guidance} needs a run trained with data.roles.condition_drop > 0; leave it out")
+    rate = generator.tokenizers.audio.sample_rate_hz
+    files = {Modality.IMAGE: image, Modality.VIDEO: video, Modality.AUDIO: audio}
+    segments = [Segment(kind, read_file(path, kind, recipe.data.limits, rate)) for kind, path in files.items() if path is not None]
+    segments += [Segment(Modality.TEXT, prompt)] if prompt else []
+    usual = 0.0 if modality is Modality.TEXT else recipe.evaluate.temperature
+    strength = 1.0 if modality is Modality.TEXT or not prompt else recipe.evaluate.guidance
+    sampling = Sampling(usual if temperature is None else temperature, strength if guidance is None else guidance)
+    (made,) = generator.generate([segments], modality, sampling, seed)
+    if isinstance(made, str):
+        if out is None:
+            return made
+        out.write_text(made + "\n", encoding="utf-8")
+        return str(out)
+    if modality is Modality.AUDIO and not len(made):
+        raise ValueError("the model ended the sound at once; try another --seed or a prompt like those it was trained on")
+    assert out is not None
+    write_medium(out, made, rate, recipe.data.limits.fps)
+    return str(out)
+
+
+def read_file(path: Path, modality: Modality, limits: MediaLimits, sample_rate_hz: int) -> "object":
+    """Decode a user's file as one medium of this kind; ValueError says what is wrong with it."""
+    try:
+        return decode_member(Member(modality, path.suffix.lstrip("."), path.read_bytes()), limits, sample_rate_hz)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None

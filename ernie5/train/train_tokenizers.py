@@ -1,0 +1,81 @@
+"""Train the tokenizers that a run lacks, on its own training sources: text at once, vision and audio side by side.
+
+Two processes of one thread each use two cores far better than one process of two threads (measured: docs/experiments.md).
+A kind of medium that no source holds gets an untrained tokenizer, and a warning: the model needs its sizes, the data never use it.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import shutil
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import torch
+
+from ernie5.config import load_config, to_plain
+from ernie5.data_pipelines.quarantine import Quarantine
+from ernie5.recipe import Recipe
+from ernie5.run.folder import RunFolder
+from ernie5.sequence import Modality
+from ernie5.tokenizers.audio.train import train_audio_codec
+from ernie5.tokenizers.text_training import train_text_tokenizer
+from ernie5.tokenizers.vision.train import train_vision_tokenizer
+from ernie5.train.prepare import make_demo, media_of, missing_tokenizers, open_sources, parts_folder
+
+log = logging.getLogger(__name__)
+
+
+def prepare(recipe: Recipe) -> None:
+    """Make everything that is missing. Called by one process; the others wait."""
+    make_demo(recipe)
+    missing = missing_tokenizers(recipe)
+    if "text" in missing:
+        train_one(recipe, "text")
+    heavy = [kind for kind in missing if kind != "text"]
+    if len(heavy) < 2 or not recipe.tokenizers.side_by_side:
+        for kind in heavy:
+            train_one(recipe, kind)
+        return
+    threads = max(1, torch.get_num_threads() // len(heavy))
+    with ProcessPoolExecutor(len(heavy), mp_context=multiprocessing.get_context("spawn")) as pool:
+        jobs = [pool.submit(_train_in_child, to_plain(recipe), kind, threads) for kind in heavy]
+        for job in jobs:
+            job.result()
+
+
+def _train_in_child(plain: dict, kind: str, threads: int) -> None:
+    os.environ["ERNIE5_PROGRESS"] = "lines"  # two bars cannot share a terminal
+    torch.set_num_threads(threads)
+    train_one(load_config(Recipe, plain), kind)
+
+
+def train_one(recipe: Recipe, kind: str) -> None:
+    """Train one tokenizer and put its folder in place when complete."""
+    final = parts_folder(recipe).tokenizers / kind
+    half = final.with_name(f".{kind}-half")
+    shutil.rmtree(half, ignore_errors=True)
+    half.mkdir(parents=True)
+    quarantine = Quarantine(RunFolder(Path(recipe.run.folder)).logs / "quarantine.jsonl", recipe.data.tolerance)
+    corpus = open_sources(recipe, recipe.data.sources, quarantine)
+    config, at_most = recipe.tokenizers, recipe.tokenizers.max_media
+    match kind:
+        case "text":
+            train_text_tokenizer(media_of(corpus, {Modality.TEXT}, 100 * at_most), config.text.vocab_size).save(half)
+        case "vision":
+            images = list(media_of(corpus, {Modality.IMAGE}, at_most))
+            clips = list(media_of(corpus, {Modality.VIDEO}, at_most))
+            _warn_without(kind, images + clips)
+            train_vision_tokenizer(config.vision, images, clips, seed=recipe.run.seed).save(half)
+        case "audio":
+            sounds = list(media_of(corpus, {Modality.AUDIO}, at_most))
+            _warn_without(kind, sounds)
+            train_audio_codec(config.audio, sounds, seed=recipe.run.seed).save(half)
+    half.rename(final)
+
+
+def _warn_without(kind: str, media: list) -> None:
+    if not media:
+        log.warning("no source holds media for the %s tokenizer: it stays untrained, and nothing will use it", kind)
