@@ -16,7 +16,7 @@ import soxr
 import torch
 from torch import Tensor
 
-from ernie5.data_pipelines.media_limits import BadMedia, MediaLimits
+from ernie5.data_pipelines.media_limits import BadMedia, MediaLimits, reason_of
 from ernie5.data_pipelines.sniff_media import describe, is_cut, sniff
 
 FORMATS = ("WAV", "FLAC", "OGG", "MP3")
@@ -39,7 +39,7 @@ def decode_audio(data: bytes, limits: MediaLimits, sample_rate_hz: int = 16000) 
     except BadMedia:
         raise
     except Exception as error:  # libsndfile's errors, and whatever odd headers make of numpy
-        raise BadMedia(f"not a readable sound although it looks like {describe(data)}: {' '.join(str(error).split())[:160]}") from error
+        raise BadMedia(f"not a readable sound although it looks like {describe(data)}: {reason_of(error)}") from error
     if not np.isfinite(samples).all() or np.abs(samples).max() > _LOUDEST:
         raise BadMedia("the sound has samples far outside [-1, 1] or not numbers at all")
     mono = samples.mean(axis=1)

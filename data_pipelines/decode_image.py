@@ -16,7 +16,7 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
-from ernie5.data_pipelines.media_limits import BadMedia, MediaLimits, VisionSize
+from ernie5.data_pipelines.media_limits import BadMedia, MediaLimits, VisionSize, reason_of
 from ernie5.data_pipelines.sniff_media import describe
 
 FORMATS = ("JPEG", "PNG", "WEBP")
@@ -35,9 +35,9 @@ def decode_image(data: bytes, limits: MediaLimits) -> Tensor:
     except BadMedia:
         raise
     except Image.DecompressionBombError as error:  # Pillow's own cap lies far above ours
-        raise BadMedia(f"the image has more than max_pixels = {limits.max_pixels}: {_short(error)}") from error
+        raise BadMedia(f"the image has more than max_pixels = {limits.max_pixels}: {reason_of(error)}") from error
     except Exception as error:  # decoders raise almost anything on damaged bytes
-        raise BadMedia(f"not a readable JPEG, PNG or WEBP image but {describe(data)}: {_short(error)}") from error
+        raise BadMedia(f"not a readable JPEG, PNG or WEBP image but {describe(data)}: {reason_of(error)}") from error
 
 
 def fit(image: Image.Image, size: VisionSize, pixel_aspect: float = 1.0) -> Image.Image:

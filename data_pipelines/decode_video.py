@@ -19,11 +19,12 @@ from PIL import Image
 from torch import Tensor
 
 from ernie5.data_pipelines.decode_image import fit, to_tensor
-from ernie5.data_pipelines.media_limits import BadMedia, MediaLimits, VisionSize
-from ernie5.data_pipelines.sniff_media import describe, is_cut, sniff
+from ernie5.data_pipelines.media_limits import BadMedia, MediaLimits, VisionSize, reason_of
+from ernie5.data_pipelines.sniff_media import describe, is_cut, mp4_samples, sniff
 
 DEMUXERS = {"MP4": "mov", "MATROSKA": "matroska", "AVI": "avi"}
 CODECS = ("h264", "hevc", "mpeg4", "mjpeg", "vp8", "vp9", "av1", "libdav1d", "libvpx", "libvpx-vp9")
+MAX_TABLE = 2**19  # entries take 66 bytes each
 _ROUNDING_S = Fraction(1, 500)  # time stamps in whole milliseconds may be late by this much
 _TURN = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_270}
 
@@ -36,6 +37,9 @@ def decode_video(data: bytes, limits: MediaLimits) -> Tensor:
         raise BadMedia(f"not an MP4, MOV, MKV, WEBM or AVI clip but {describe(data)}")
     if is_cut(data):
         raise BadMedia("the clip is cut short: its header promises more bytes than there are")
+    if sniff(data) == "MP4" and mp4_samples(data) > MAX_TABLE:
+        raise BadMedia(f"the clip's tables claim {mp4_samples(data)} samples, more than {MAX_TABLE}; "
+                       "cut it, or turn uncompressed sound into AAC")
     options = {"max_pixels": str(limits.max_pixels), "threads": "1", "err_detect": "crccheck+bitstream+buffer+explode"}
     try:
         # naming the demuxer keeps FFmpeg from guessing others, some of which open further files
@@ -50,7 +54,7 @@ def decode_video(data: bytes, limits: MediaLimits) -> Tensor:
     except BadMedia:
         raise
     except Exception as error:  # FFmpeg's errors, and what PyAV makes of odd streams
-        raise BadMedia(f"not a readable clip although it looks like {describe(data)}: {' '.join(str(error).split())[:160]}") from error
+        raise BadMedia(f"not a readable clip although it looks like {describe(data)}: {reason_of(error)}") from error
 
 
 def _check_header(container, stream, limits: MediaLimits) -> None:

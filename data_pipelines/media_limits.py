@@ -8,6 +8,7 @@ Ours: the numbers; the defaults are those of the tiny demonstration (32 x 32 pix
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields
 
 MAX_PIXELS = 89_000_000  # above, Pillow warns on its own
@@ -15,6 +16,11 @@ MAX_PIXELS = 89_000_000  # above, Pillow warns on its own
 
 class BadMedia(ValueError):
     """Bytes that are not what they should be, or cost too much. The message is the reason, for people."""
+
+
+def reason_of(error: Exception) -> str:
+    """A decoder's error as one short line that is the same every time (no addresses of objects)."""
+    return re.sub(r"\s+", " ", re.sub(r"<\S+ object at 0x\w+>|'<none>'", "it", str(error))).strip()[:160] or type(error).__name__
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 _STREAMED = 0xFFFFFFFF  # written by programs that did not know the length yet
+_MAX_BOXES = 4096       # a file of a million empty boxes must not keep us busy
 
 
 def sniff(data: bytes) -> str:
@@ -33,7 +34,8 @@ def describe(data: bytes) -> str:
     if not data:
         return "empty"
     kind = sniff(data)
-    return f"a {kind} file" if kind else f"unknown bytes ({data[:4].hex(' ')} …)"
+    article = "an" if kind in ("AVI", "MP3", "MP4", "OGG") else "a"
+    return f"{article} {kind} file" if kind else f"unknown bytes ({data[:4].hex(' ')} …)"
 
 
 def is_cut(data: bytes) -> bool:
@@ -49,9 +51,28 @@ def is_cut(data: bytes) -> bool:
     return kind == "MATROSKA" and _matroska_end(data) > len(data)
 
 
+def mp4_samples(data: bytes) -> int:
+    """How many samples all tables of an MP4 claim together; a compressed header counts as 2**32, because it can hide any number.
+
+    A table can claim millions of samples in a few bytes, and FFmpeg makes an entry for each while it opens the file.
+    """
+    total = at = 0
+    for name, end in _mp4_boxes(data):
+        tables = b"" if name == b"mdat" else data[at:end]  # FFmpeg finds tables in almost any box, but never in the media itself
+        for tag, offset in ((b"stsz", 12), (b"stz2", 12), (b"trun", 8), (b"cmov", 0)):
+            found = tables.find(tag)
+            while found >= 0:
+                count = int.from_bytes(tables[found + offset:found + offset + 4], "big") if offset else 2**32
+                total, found = total + count, tables.find(tag, found + 4)
+        at = end
+    return total
+
+
 def _riff_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     at = 12
-    while at + 8 <= len(data):
+    for _ in range(_MAX_BOXES):
+        if at + 8 > len(data):
+            return
         size = int.from_bytes(data[at + 4:at + 8], "little")
         yield data[at:at + 4], size, at + 8 + size
         at += 8 + size + size % 2
@@ -59,14 +80,18 @@ def _riff_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 def _mp4_boxes(data: bytes) -> Iterator[tuple[bytes, int]]:
     at = 0
-    while at + 8 <= len(data):
+    for _ in range(_MAX_BOXES):
+        if at + 8 > len(data):
+            return
         size = int.from_bytes(data[at:at + 4], "big")
         if size == 1:
             size = int.from_bytes(data[at + 8:at + 16], "big")
         elif size == 0:
             size = len(data) - at
+        size = max(size, 8)
         yield data[at + 4:at + 8], at + size
-        at += max(size, 8)
+        at += size
+    yield b"", len(data)  # the rest, unsorted
 
 
 def _matroska_end(data: bytes) -> int:

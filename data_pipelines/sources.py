@@ -3,8 +3,8 @@
     source = ShardSource("captions", "data/captions");  len(source);  source.read(17) -> Record(id="captions/train-000003/00017", …)
 
 A record holds encoded files; `decode_media.decode_record` turns it into a sample. A record that cannot be trusted raises
-`DamagedSample`: a source never gives part of a sample, nor another one's bytes. `fingerprint` changes when any shard was
-added, removed or rewritten, so that a resumed run can refuse other data.
+`DamagedSample`: a source never gives part of a sample, nor another one's bytes. `fingerprints` change when a shard was rewritten,
+so that a resumed run can refuse other data (`check_unchanged`).
 Ours: all of it. Other people's webdataset tars are read as well: text first, then images, clips and sounds, by their endings.
 """
 
@@ -72,7 +72,7 @@ class ShardSource:
         self.problems: list[tuple[str, str]] = []
         self._scanned: dict[int, ShardIndex] = {}
         self._recent: OrderedDict[int, ShardIndex] = OrderedDict()
-        self._fingerprints: list[str] = []
+        self.fingerprints: dict[str, str] = {}
         counts = []
         for number, tar in enumerate(self.shards):
             if index_path(tar).exists():
@@ -82,7 +82,7 @@ class ShardSource:
             else:
                 index = self._scanned[number] = scan_tar(tar)
             self.problems += [(f"{name}/{tar.stem}/{key}", reason) for key, reason in index.problems]
-            self._fingerprints.append(index.fingerprint)
+            self.fingerprints[tar.stem] = index.fingerprint
             counts.append(len(index.samples))
         self._ends = list(accumulate(counts))
         for sample_id, reason in self.problems if quarantine else ():
@@ -94,9 +94,17 @@ class ShardSource:
 
     @property
     def fingerprint(self) -> str:
-        """A hash over all shard names and indexes."""
-        lines = [f"{tar.name} {fingerprint}" for tar, fingerprint in zip(self.shards, self._fingerprints, strict=True)]
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        """One hash over `fingerprints`, which has one per shard."""
+        return hashlib.sha256("\n".join(" ".join(pair) for pair in self.fingerprints.items()).encode()).hexdigest()
+
+    def check_unchanged(self, fingerprints: dict[str, str]) -> None:
+        """Raises ValueError that names a shard when these fingerprints, from an earlier start of the run, are not those of now."""
+        for shard in sorted({*fingerprints, *self.fingerprints}):
+            then, now = fingerprints.get(shard), self.fingerprints.get(shard)
+            if then != now:
+                what = "is missing" if now is None else "is new" if then is None else "was changed"
+                raise ValueError(f"data.sources: shard {shard!r} of source {self.name!r} {what} since this run began, so its "
+                                 "samples would not be the same; restore the data, or begin a new run from the checkpoint's weights")
 
     def read(self, index: int) -> Record:
         """Sample number `index`, 0 <= index < len. Raises DamagedSample."""
@@ -117,7 +125,7 @@ class ShardSource:
             return self._scanned[number]
         if number not in self._recent:
             index = load_index(self.shards[number])
-            if index.fingerprint != self._fingerprints[number]:
+            if index.fingerprint != self.fingerprints[self.shards[number].stem]:
                 raise ValueError(f"{index_path(self.shards[number])} changed while it was in use; start again on finished shards")
             self._recent[number] = index
             if len(self._recent) > _RECENT_INDEXES:
@@ -130,8 +138,9 @@ class ShardSource:
         with open(tar, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             for entry in entries:
-                if entry.length > self.max_member_bytes:
-                    raise ValueError(f"{entry.name} has {entry.length} bytes, more than the {self.max_member_bytes} that are read")
+                cap = MAX_HEADER_BYTES if entry.name == "json" else self.max_member_bytes
+                if entry.length > cap:
+                    raise ValueError(f"{entry.name} has {entry.length} bytes, more than the {cap} that are read")
                 if entry.offset + entry.length > size:
                     raise ValueError(f"{entry.name} ends at byte {entry.offset + entry.length}, the shard at {size}: it was cut or changed")
                 if entry.crc32 is None and size != indexed_size:
@@ -147,8 +156,6 @@ def _layout(data: dict[str, bytes]) -> tuple[tuple[Member, ...], dict[str, str |
     """Segments and attributes: as `json` says, where it has segments; by the endings of names otherwise."""
     header = {}
     if "json" in data:
-        if len(data["json"]) > MAX_HEADER_BYTES:
-            raise ValueError(f"its json has {len(data['json'])} bytes, more than {MAX_HEADER_BYTES}")
         header = json.loads(data["json"])
     if isinstance(header, dict) and "segments" in header:
         if not isinstance(header["segments"], list):

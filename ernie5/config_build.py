@@ -70,12 +70,16 @@ def convert(kind: Any, located: Located, path: str) -> Any:
         if not isinstance(value, dict):
             raise _error(located, path, "a map", kind)
         return {key: convert(arguments[1], item, _join(path, key)) for key, item in value.items()}
+    return _convert_scalar(kind, located, path)
+
+
+def _convert_scalar(kind: Any, located: Located, path: str) -> Any:
     if kind not in (int, float, bool, str, type(None)):
         raise TypeError(f"{path}: config fields cannot have the type {kind}")
-    found = _scalar(kind, value)
+    found = _scalar(kind, located.value)
     if not found:
-        raise _error(located, path, {int: "a whole number", float: "a number", bool: "true or false", str: "a text",
-                                     type(None): "null"}[kind], kind)
+        wanted = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", type(None): "null"}[kind]
+        raise _error(located, path, wanted, kind)
     return found[0]
 
 

@@ -12,17 +12,9 @@ Letters: N positions, C head width, H W reference grid, h w grid of one scale.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
-
-
-class Rotation(NamedTuple):
-    """cos and sin of every pair of a head: `B 1 S C/2`."""
-
-    cos: Tensor
-    sin: Tensor
 
 
 def line_coords(start: int, length: int) -> Tensor:
@@ -58,15 +50,14 @@ def _axes_and_frequencies(head_dim: int, base: float) -> tuple[Tensor, Tensor]:
     return axes, base ** (-torch.arange(num_pairs, dtype=torch.float32) / num_pairs)
 
 
-def rotation(coords: Tensor, head_dim: int, base: float) -> Rotation:
-    """coords `B S 3` -> cos and sin `B 1 S C/2` in float32."""
+def rotation(coords: Tensor, head_dim: int, base: float) -> Tensor:
+    """coords `B S 3` -> the turn of every pair as a unit complex number `B 1 S C/2`, complex64."""
     axes, frequencies = _axes_and_frequencies(head_dim, base)
     angles = coords[..., axes.to(coords.device)] * frequencies.to(coords.device)  # B S C/2
-    return Rotation(angles.cos().unsqueeze(1), angles.sin().unsqueeze(1))
+    return torch.polar(torch.ones_like(angles), angles).unsqueeze(1)
 
 
-def rotate(x: Tensor, rotation: Rotation) -> Tensor:
-    """Turn neighbouring pairs of `x: B H S C` (interleaved layout); computed in float32, returned in x's dtype."""
-    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)  # B H S C/2
-    turned = torch.stack([even * rotation.cos - odd * rotation.sin, even * rotation.sin + odd * rotation.cos], dim=-1)
-    return turned.flatten(-2).to(x.dtype)
+def rotate(x: Tensor, turn: Tensor) -> Tensor:
+    """Turn neighbouring pairs of `x: B H S C` by `turn: B 1 S C/2`; one complex product in float32, returned in x's dtype."""
+    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))  # B H S C/2
+    return torch.view_as_real(pairs * turn).flatten(-2).to(x.dtype)

@@ -114,7 +114,8 @@ def test_mistakes_name_file_line_and_way_out(tmp_path: Path, text: str, line: in
 
 def test_nothing_in_a_file_is_ever_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for tag in ("!!python/object/apply:os.system ['touch canary']", "!!python/name:os.system", "!!python/object/new:os.system [touch canary]"):
+    for tag in ("!!python/object/apply:os.system ['touch canary']", "!!python/name:os.system",
+                "!!python/object/new:os.system [touch canary]"):
         with pytest.raises(ConfigError):
             load_config(Recipe, write(tmp_path, f"name: {tag}\n"))
         with pytest.raises(ConfigError):
@@ -174,7 +175,8 @@ def test_dicts_from_python_are_checked_too() -> None:
 
 
 AWKWARD = Recipe(name="no", lr=1e-7, mixture={"1e3": 0.1, "a b": 2e22, "true": 1.0, "é": float("inf")}, start="1e5", paths=[
-    "", " x ", "null", "~", "5", "a: b", "# c", "line\nline", "\x85 tab\t", "module:Class", "'\"", "- x", "☃", "%", "@", "0x10", "{}", "=", "<<"],
+    "", " x ", "null", "~", "5", "a: b", "# c", "line\nline", "\x85 tab\t",
+    "module:Class", "'\"", "- x", "☃", "%", "@", "0x10", "{}", "=", "<<"],
     stages=(Stage(bits=()),), teacher=Model(window=3))
 
 
@@ -204,7 +206,8 @@ def test_override_is_type_checked() -> None:
 
 
 @pytest.mark.parametrize(("key", "value", "allowed"), [
-    ("model.dim", 128, False), ("model.norm", "layer", False), ("lr", 0.5, True), ("mixture.image", 1.0, True), ("stages.0.steps", 3, False)])
+    ("model.dim", 128, False), ("model.norm", "layer", False), ("lr", 0.5, True), ("mixture.image", 1.0, True),
+    ("stages.0.steps", 3, False)])
 def test_what_may_change_on_resume(key: str, value: object, allowed: bool) -> None:
     now = override(Recipe(), key, value)
     if allowed:
@@ -231,8 +234,8 @@ def _global(cls: type) -> type:
 def test_any_random_text_gives_a_config_or_a_config_error(tmp_path: Path) -> None:
     from ernie5.run.random_streams import stream
 
-    words = ["name", "model", "dim", ": ", ":", "\n", "  ", "- ", "[", "]", "{", "}", "&a ", "*a", "!!str ", "'", '"', "#", "1e-4", "\t", "%",
-             "\x00", "é", "|", ">", "base", "?", "<<", "null", "---\n"]
+    words = ["name", "model", "dim", ": ", ":", "\n", "  ", "- ", "[", "]", "{", "}", "&a ", "*a", "!!str ", "'", '"', "#", "1e-4", "\t",
+             "%", "\x00", "é", "|", ">", "base", "?", "<<", "null", "---\n"]
     for i in range(400):
         rng = stream(0, "config fuzz", i)
         text = "".join(words[k] for k in rng.integers(0, len(words), rng.integers(1, 25)))

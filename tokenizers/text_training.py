@@ -51,7 +51,8 @@ def train_text_tokenizer(
     above_all = 2 * sum(len(word) * n for word, n in counts.items())
     rows = {to_alphabet(word): n for word, n in counts.items()}
     rows |= {to_alphabet(c): above_all for c in characters}  # also a word on its own, or part of others: those counts no longer matter
-    rows |= {chr(FIRST_BYTE + b): 1 for b in range(NUM_BYTES)}
+    # a lone byte has no neighbour; with a small count, rounding of the trainer's coverage would drop it from the alphabet
+    rows |= {chr(FIRST_BYTE + b): above_all for b in range(NUM_BYTES)}
     tokenizer = _fit(rows, vocab_size, max_token_chars)
     num_merges = useful_merges(tokenizer, counts)
     if num_merges < tokenizer.vocab_size - MIN_VOCAB_SIZE:

@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+import math
 
-from ernie5.cli.parsing import Subparsers, add_command
+from ernie5.cli.parsing import Subparsers, add_command, check_run
 
 DESCRIPTION = """Generates for attribute combinations that training never saw and judges the decoded pixels and waveforms. accuracy: every
 attribute right at once; chance: the best constant answer; ceiling: the same judge on the tokenizer's reconstruction of real media.
-The whole result, with figures per attribute, goes to RUN_DIR/eval.json.
+The held-out losses stand beside the entropy of the codes without any context (marginal). The whole result, with figures
+per attribute, goes to RUN_DIR/eval.json.
 
   ernie5 eval runs/tiny_cpu"""
 
 
 def add_parser(subparsers: Subparsers) -> None:
     """Declare the command."""
-    parser = add_command(subparsers, "eval", "RUN_DIR [--n N]", "measure a trained model on unseen combinations", DESCRIPTION, run)
-    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="folder of a trained run")
-    parser.add_argument("--n", type=int, default=200, metavar="N", help="samples for each row of the table (default 200)")
+    parser = add_command(subparsers, "eval", "RUN_DIR[@STEP] [--n N]", "measure a trained model on unseen combinations", DESCRIPTION, run)
+    parser.add_argument("run_dir", metavar="RUN_DIR[@STEP]", help="folder of a trained run")
+    parser.add_argument("--n", type=int, metavar="N", help="samples for each row of the table (default: the recipe's)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the table."""
-    if args.n < 1:
+    if args.n is not None and args.n < 1:
         raise ValueError(f"--n {args.n} must be at least 1")
-    if not args.run_dir.is_dir():
-        raise ValueError(f"{args.run_dir}: no such run folder; train one with ernie5 train tiny_cpu")
+    check_run(args.run_dir)
     from ernie5.train.evaluate import evaluate_run
 
     print(table(evaluate_run(args.run_dir, n=args.n)))
@@ -34,10 +34,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def table(result: dict) -> str:
-    """The rows of `eval.json` as text: one line per direction, then the losses."""
+    """The rows of `eval.json` as text: one line per direction, then each loss beside the entropy of its codes."""
     lines = [f"{'':16}{'accuracy':>10}{'chance':>10}{'ceiling':>10}{'n':>7}"]
     for name, row in result.items():
         if isinstance(row, dict) and "accuracy" in row:
             lines.append(f"{name:16}" + "".join(f"{row[key]:>10.3f}" for key in ("accuracy", "chance", "ceiling")) + f"{row['n']:>7}")
-    losses = [f"{name} {value:.4f}" for name, value in result.get("loss", {}).items() if isinstance(value, int | float)]
-    return "\n".join(lines + (["", "loss  " + "  ".join(losses)] if losses else []))
+    losses = result.get("loss", {})
+    if losses:
+        lines += ["", f"{'held-out':16}{'loss':>10}{'marginal':>10}"]
+    for name, value in losses.items():
+        if "/" not in name:
+            lines.append(f"{name:16}{value:>10.3f}{losses.get(f'marginal/{name}', math.nan):>10.3f}")
+    return "\n".join(lines)

@@ -7,6 +7,7 @@ import difflib
 import shutil
 import textwrap
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 Run = Callable[[argparse.Namespace], int]
 Subparsers = argparse._SubParsersAction
@@ -58,6 +59,17 @@ def list_commands(parser: argparse.ArgumentParser, subparsers: Subparsers) -> No
 def add_overrides(parser: argparse.ArgumentParser, example: str = "train.steps=100") -> None:
     """`key=value …` after the other arguments, collected in `args.overrides`."""
     parser.add_argument("overrides", nargs="*", metavar="key=value", help=f"replaces a setting, for example {example}")
+
+
+def check_run(word: str) -> None:
+    """ValueError unless `word` is `RUN_DIR` or `RUN_DIR@STEP` with a folder that is there."""
+    if Path(word).is_dir():
+        return
+    folder, at, step = word.rpartition("@")
+    if at and not step.isdecimal():
+        raise ValueError(f"{word}: what follows @ must be the step of a checkpoint, for example {folder}@1000")
+    if not Path(folder if at else word).is_dir():
+        raise ValueError(f"{folder if at else word}: no such run folder; ernie5 train tiny_cpu makes one")
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ernie5.cli.parsing import Subparsers, add_command, add_overrides
+from ernie5.cli.parsing import Subparsers, add_command, add_overrides, check_run
 
 DESCRIPTION = """Continues a run from its last good checkpoint, bit for bit. With --to it starts a new run from there (or from the
 checkpoint of STEP), with other settings if you like; the new run remembers where it came from.
@@ -25,9 +25,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exit code of the training job: 0 complete, 75 stopped and saved."""
-    folder, at, step = args.run_dir.rpartition("@")
-    if at and not step.isdecimal() and not Path(args.run_dir).is_dir():
-        raise ValueError(f"{args.run_dir!r}: what follows @ must be the step of a checkpoint, for example {folder}@1000")
+    check_run(args.run_dir)
     from ernie5.train.job import resume_run
 
     return resume_run(args.run_dir, args.overrides, args.to)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ernie5.cli.parsing import Subparsers, add_command
+from ernie5.cli.parsing import Subparsers, add_command, check_run
 
 SUFFIXES = {"image": (".png", ".jpg", ".jpeg"), "video": (".mp4",), "audio": (".wav", ".flac"), "text": (".txt",)}
 DESCRIPTION = """Generates from a prompt of text, an image, a clip, a sound, or several of them.
@@ -17,9 +17,9 @@ DESCRIPTION = """Generates from a prompt of text, an image, a clip, a sound, or 
 
 def add_parser(subparsers: Subparsers) -> None:
     """Declare the command."""
-    form = "RUN_DIR [PROMPT] [--image FILE] --to WHAT [--out FILE] …"
+    form = "RUN_DIR[@STEP] [PROMPT] --to WHAT [--out FILE] …"
     parser = add_command(subparsers, "sample", form, "generate text, an image, a clip or a sound", DESCRIPTION, run)
-    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="folder of a trained run")
+    parser.add_argument("run_dir", metavar="RUN_DIR[@STEP]", help="folder of a trained run")
     parser.add_argument("prompt", nargs="?", metavar="PROMPT", help="what to make, in words")
     for medium in ("image", "video", "audio"):
         parser.add_argument(f"--{medium}", type=Path, metavar="FILE", help=f"show the model this {medium}")
@@ -38,8 +38,7 @@ def run(args: argparse.Namespace) -> int:
     for option, path in media.items():
         if path is not None and not path.is_file():
             raise ValueError(f"{option} {path}: no such file")
-    if not args.run_dir.is_dir():
-        raise ValueError(f"{args.run_dir}: no such run folder; train one with ernie5 train tiny_cpu")
+    check_run(args.run_dir)
     out = args.out or (Path(f"sample{SUFFIXES[args.to][0]}") if args.to != "text" else None)
     if out is not None and out.suffix.lower() not in SUFFIXES[args.to]:
         raise ValueError(f"--out {out} must end in {' or '.join(SUFFIXES[args.to])} for --to {args.to}")
@@ -47,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--temperature {args.temperature} must be at least 0; 0 takes the likeliest, 1 samples as trained")
     from ernie5.train.sample import sample_run
 
-    result = sample_run(args.run_dir, args.prompt, image=args.image, video=args.video, audio=args.audio, to=args.to, out=out,
+    result = sample_run(Path(args.run_dir), args.prompt, image=args.image, video=args.video, audio=args.audio, to=args.to, out=out,
                         guidance=args.guidance, temperature=args.temperature, seed=args.seed)
     print(result)
     return 0

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ernie5.model.attention_mask import AttentionMask
 from ernie5.model.cache import LayerCache
 from ernie5.model.config import ModelConfig
-from ernie5.uni_rope import Rotation, rotate
+from ernie5.uni_rope import rotate
 
 
 class Attention(nn.Module):
@@ -28,9 +28,9 @@ class Attention(nn.Module):
         self.key_norm = nn.RMSNorm(config.head_dim)
         self.out = nn.Linear(config.num_heads * config.head_dim, config.dim, bias=False)
 
-    def forward(self, x: Tensor, rotation: Rotation, mask: AttentionMask, cache: LayerCache | None = None) -> Tensor:
+    def forward(self, x: Tensor, turn: Tensor, mask: AttentionMask, cache: LayerCache | None = None) -> Tensor:
         q, k, v = (rearrange(project(x), "b s (h c) -> b h s c", c=self.head_dim) for project in (self.query, self.key, self.value))
-        q, k = rotate(self.query_norm(q), rotation), rotate(self.key_norm(k), rotation)
+        q, k = rotate(self.query_norm(q), turn), rotate(self.key_norm(k), turn)
         if cache is not None:
             k, v = cache.extend(k, v)
         return self.out(rearrange(mask.attend(q, k, v), "b h s c -> b s (h c)"))

@@ -23,7 +23,11 @@ def init_weights(model: nn.Module, seed: int) -> None:
             x.copy_(torch.randn(x.shape, generator=generator) * std)
 
     for name, parameter in model.named_parameters():
-        if name.startswith("embeddings.understanding.") or parameter.ndim < 2:
+        if name.startswith("embeddings.understanding."):
+            continue
+        if parameter.ndim < 2:
+            if name.endswith(".bias"):
+                nn.init.zeros_(parameter)
             continue
         if name.startswith("heads."):
             nn.init.zeros_(parameter)

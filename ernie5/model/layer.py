@@ -13,7 +13,6 @@ from ernie5.model.cache import LayerCache
 from ernie5.model.config import ModelConfig
 from ernie5.model.elastic import SubModel
 from ernie5.model.moe import MixtureOfExperts
-from ernie5.uni_rope import Rotation
 
 
 class UnifiedLayer(nn.Module):
@@ -27,8 +26,8 @@ class UnifiedLayer(nn.Module):
         self.moe = MixtureOfExperts(config)
 
     def forward(
-        self, x: Tensor, rotation: Rotation, mask: AttentionMask, kind: Tensor, submodel: SubModel, cache: LayerCache | None = None
+        self, x: Tensor, turn: Tensor, mask: AttentionMask, kind: Tensor, submodel: SubModel, cache: LayerCache | None = None
     ) -> tuple[Tensor, Tensor]:
-        x = x + self.attention(self.attention_norm(x), rotation, mask, cache)
+        x = x + self.attention(self.attention_norm(x), turn, mask, cache)
         y, load = self.moe(self.moe_norm(x).flatten(0, 1), kind.flatten(), submodel)
         return x + y.view_as(x), load

@@ -17,7 +17,6 @@ from ernie5.model.config import ModelConfig
 from ernie5.model.elastic import SubModel
 from ernie5.model.layer import UnifiedLayer
 from ernie5.sequence import PackedSequence
-from ernie5.uni_rope import Rotation
 
 
 class MultiToken(nn.Module):
@@ -32,12 +31,12 @@ class MultiToken(nn.Module):
         self.out_norm = nn.RMSNorm(config.dim)
 
     def forward(
-        self, x: Tensor, packed: PackedSequence, text_table: nn.Embedding, rotation: Rotation, mask: AttentionMask, submodel: SubModel
+        self, x: Tensor, packed: PackedSequence, text_table: nn.Embedding, turn: Tensor, mask: AttentionMask, submodel: SubModel
     ) -> tuple[Tensor, Tensor]:
         has_next = packed.next_target >= 0
         positions = packed.text_target_at[has_next]
         next_read = self.next_norm(text_table(packed.text_target[has_next])).to(x.dtype)  # m D
         reads = torch.zeros_like(x).flatten(0, 1).index_copy(0, positions, next_read).view_as(x)
         y = self.mix(torch.cat([self.hidden_norm(x), reads], dim=-1))
-        y, load = self.layer(y, rotation, mask, packed.kind, submodel)
+        y, load = self.layer(y, turn, mask, packed.kind, submodel)
         return self.out_norm(y.flatten(0, 1).index_select(0, positions)), load

@@ -17,21 +17,20 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
 
-from ernie5.run.files import atomic_write, sync_folder
-from ernie5.run.manifest import COMMIT, MANIFEST, STATE, FileEntry, Manifest, TensorEntry, UnknownVersion, digest, read_files, read_manifest
+from ernie5.run.files import atomic_write, sync_and_hash, sync_folder
+from ernie5.run.manifest import COMMIT, MANIFEST, STATE, FileEntry, Manifest, TensorEntry, UnknownVersion, read_files, read_manifest
 from ernie5.run.retention import list_steps, newest_first, prune, replaced_folder, step_folder, tidy
 from ernie5.run.state_json import JSON, decode_state, encode_state
-from ernie5.run.tensor_files import FILE_BYTES, check_tensors, decode, encode, split
+from ernie5.run.tensor_files import FILE_BYTES, check_tensors, decode, split, write
 
 __all__ = ["Checkpoint", "CheckpointError", "latest_checkpoint", "list_steps", "load_checkpoint", "no_hook", "save_checkpoint"]
 
 log = logging.getLogger(__name__)
-
-_BLOCK_BYTES = 2**26
 
 
 class CheckpointError(ValueError):
@@ -73,8 +72,8 @@ def save_checkpoint(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tidy(folder)
-        manifest = _stage(staging, tensors, state_json, run_id, step, fingerprint, file_bytes, hook)
-        _publish(staging, final, replaced_folder(folder, step), digest(manifest), hook)
+        commit = _stage(staging, tensors, state_json, run_id, step, fingerprint, file_bytes, hook)
+        _publish(staging, final, replaced_folder(folder, step), commit, hook)
     except OSError as error:
         shutil.rmtree(staging, ignore_errors=True)
         raise CheckpointError(f"step {step} could not be saved in {folder}: {error.strerror or error}; older checkpoints are untouched, "
@@ -124,22 +123,28 @@ def latest_checkpoint(folder: Path) -> Checkpoint | None:
 
 
 def _stage(staging: Path, tensors: Mapping[str, Tensor], state_json: bytes, run_id: str, step: int, fingerprint: str,
-           file_bytes: int, hook: Callable[[str], None]) -> bytes:
-    """Write everything but COMMIT into the staging folder; the bytes of the manifest."""
+           file_bytes: int, hook: Callable[[str], None]) -> str:
+    """Write everything but COMMIT into the staging folder; the hash of the manifest."""
     hook("stage")
     staging.mkdir()
-    files = {STATE: FileEntry(digest(state_json), len(state_json))}
+    files: dict[str, FileEntry] = {}
     entries: dict[str, TensorEntry] = {}
+
+    def put(name: str, save: Callable[[Path], object]) -> None:
+        hook(f"write:{name}")
+        save(staging / name)
+        hook(f"sync:{name}")
+        files[name] = FileEntry(*sync_and_hash(staging / name))
+
     for i, group in enumerate(split(tensors, file_bytes)):
-        name, data = f"tensors-{i:05d}.safetensors", encode(group)
-        files[name] = FileEntry(digest(data), len(data))
+        name = f"tensors-{i:05d}.safetensors"
+        put(name, partial(write, tensors=group))
         entries |= _entries(name, group)
-        _write(staging / name, data, hook)
-    manifest = Manifest(run_id, step, fingerprint, files, entries).encode()
-    _write(staging / STATE, state_json, hook)
-    _write(staging / MANIFEST, manifest, hook)
+    put(STATE, lambda path: path.write_bytes(state_json))
+    manifest = Manifest(run_id, step, fingerprint, dict(files), entries).encode()
+    put(MANIFEST, lambda path: path.write_bytes(manifest))
     sync_folder(staging)
-    return manifest
+    return files[MANIFEST].sha256
 
 
 def _publish(staging: Path, final: Path, replaced: Path, commit: str, hook: Callable[[str], None]) -> None:
@@ -158,16 +163,6 @@ def _publish(staging: Path, final: Path, replaced: Path, commit: str, hook: Call
         if replaced.exists():
             replaced.rename(final)
         raise
-
-
-def _write(path: Path, data: bytes, hook: Callable[[str], None]) -> None:
-    with open(path, "xb") as file:
-        for k in range(0, len(data), _BLOCK_BYTES):
-            hook(f"write:{path.name}:{k // _BLOCK_BYTES}")
-            file.write(memoryview(data)[k:k + _BLOCK_BYTES])
-        hook(f"sync:{path.name}")
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _load(path: Path) -> Checkpoint:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
+from typing import BinaryIO
 
 
 def atomic_write(path: Path, data: bytes) -> None:
@@ -31,10 +35,36 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def read_regular(path: Path, num_bytes: int) -> bytes:
-    """All bytes of a plain file that must be exactly `num_bytes` long. ValueError for links, devices, pipes and other sizes.
+def hash_stream(file: BinaryIO) -> tuple[str, int]:
+    """SHA-256 in hex and the number of bytes of what is left of an open file, in little memory."""
+    sha, num_bytes = sha256(), 0
+    while block := file.read(2**20):
+        sha.update(block)
+        num_bytes += len(block)
+    return sha.hexdigest(), num_bytes
 
-    The size is checked before anything is allocated, and no link is followed out of the folder.
+
+def sync_and_hash(path: Path) -> tuple[str, int]:
+    """Make a file that was just written durable, and read it back: SHA-256 in hex and its bytes."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+        return hash_stream(file)
+
+
+def read_regular(path: Path, num_bytes: int) -> bytes:
+    """All bytes of a plain file that must be exactly `num_bytes` long; refuses what `open_regular` refuses."""
+    with open_regular(path, num_bytes) as file:
+        data = file.read(num_bytes)
+    if len(data) != num_bytes:
+        raise ValueError(f"{path} ended after {len(data)} of {num_bytes} bytes")
+    return data
+
+
+@contextmanager
+def open_regular(path: Path, num_bytes: int) -> Iterator[BinaryIO]:
+    """A plain file that must be exactly `num_bytes` long. ValueError for links, devices, pipes and other sizes.
+
+    The size is checked before anything is read, and no link is followed out of the folder.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -49,9 +79,6 @@ def read_regular(path: Path, num_bytes: int) -> bytes:
         if found.st_size != num_bytes:
             raise ValueError(f"{path} has {found.st_size} bytes, expected {num_bytes}")
         with open(descriptor, "rb", closefd=False) as file:
-            data = file.read(num_bytes)
+            yield file
     finally:
         os.close(descriptor)
-    if len(data) != num_bytes:
-        raise ValueError(f"{path} ended after {len(data)} of {num_bytes} bytes")
-    return data

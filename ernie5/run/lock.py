@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 @contextmanager
 def run_lock(path: Path) -> Iterator[None]:
     """Hold the lock file `path` until the block ends. ValueError naming the other process when the folder is in use."""
-    me = {"pid": os.getpid(), "host": socket.gethostname(), "started": process_start(os.getpid())}
+    me: dict[str, str | int | None] = {"pid": os.getpid(), "host": socket.gethostname(), "started": process_start(os.getpid())}
     with open(path, "a+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         other = _read(file)

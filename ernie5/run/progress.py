@@ -91,7 +91,9 @@ class TerminalBar:
 
     def advance(self, n: int = 1, **shown: object) -> None:
         """Count `n` more items done; the bar redraws itself ten times a second."""
-        self.rich.update(self.task, advance=n, **({"shown": _pairs(shown)} if shown else {}))
+        if shown:
+            self.rich.update(self.task, shown=_pairs(shown))
+        self.rich.advance(self.task, n)
 
     def __enter__(self) -> TerminalBar:
         self.rich.start()

@@ -15,7 +15,7 @@ import shutil
 from pathlib import Path
 
 from ernie5.run.files import sync_folder
-from ernie5.run.manifest import COMMIT, read_files, read_manifest
+from ernie5.run.manifest import COMMIT, verify
 
 log = logging.getLogger(__name__)
 
@@ -41,12 +41,6 @@ def newest_first(folder: Path) -> list[Path]:
     """Committed checkpoint folders, newest step first; for a step that was being saved again, the new one before the old one."""
     found = sorted(_committed(folder), key=lambda item: (-item[0], item[1].name.startswith(".")))
     return [path for _, path in found]
-
-
-def verify(path: Path) -> None:
-    """Read and check every byte of a checkpoint folder. ValueError naming what is wrong, OSError when the disk fails."""
-    for _ in read_files(path, read_manifest(path)):
-        pass
 
 
 def tidy(folder: Path) -> None:

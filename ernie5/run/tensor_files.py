@@ -1,11 +1,12 @@
-"""Tensors <-> safetensors bytes: split over files of about 1 GiB, checked on the way in and on the way out.
+"""Tensors <-> safetensors files of about 1 GiB, checked on the way in and on the way out.
 
-Ours: every tensor is copied to contiguous CPU memory of its own, one file at a time, so that views and tied weights are stored whole.
+Ours: views and tied weights are stored whole, each as a tensor of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import safetensors.torch
 import torch
@@ -48,10 +49,21 @@ def split(tensors: Mapping[str, Tensor], file_bytes: int = FILE_BYTES) -> Iterat
         yield group
 
 
-def encode(tensors: Mapping[str, Tensor]) -> bytes:
-    """One safetensors file."""
-    # clone: safetensors refuses tensors that share memory
-    return safetensors.torch.save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()})
+def write(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """One safetensors file, streamed from the tensors' own memory. OSError when the disk fails."""
+    seen: set[int] = set()
+    try:
+        safetensors.torch.save_file({name: _alone(tensor.detach().cpu(), seen) for name, tensor in tensors.items()}, path)
+    except SafetensorError as error:
+        raise OSError(str(error)) from None
+
+
+def _alone(tensor: Tensor, seen: set[int]) -> Tensor:
+    """The tensor in contiguous memory that no other one of this file uses; a copy only where it must be one."""
+    storage = tensor.untyped_storage()
+    alone = tensor.is_contiguous() and storage.nbytes() == tensor.nbytes and storage.data_ptr() not in seen
+    seen.add(storage.data_ptr())
+    return tensor if alone else tensor.clone(memory_format=torch.contiguous_format)
 
 
 def decode(data: bytes, num_tensors: int) -> dict[str, Tensor]:

@@ -82,14 +82,16 @@ def test_train_hands_over_recipe_and_overrides(library, shelf):
 
 @pytest.mark.parametrize("words", [["runs/a@100", "train.steps=9", "--to", "b"], ["runs/a@100", "--to", "b", "train.steps=9"],
                                    ["--to", "b", "runs/a@100", "train.steps=9"]])
-def test_resume_takes_its_arguments_in_any_order(words, library):
+def test_resume_takes_its_arguments_in_any_order(words, library, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("runs/a").mkdir(parents=True)
     calls = library("ernie5.train.job", "resume_run", 0)
     assert main(["resume", *words]) == 0
     assert calls == [(("runs/a@100", ["train.steps=9"], Path("b")), {})]
 
 
 def test_sample(library, tmp_path, capsys):
-    calls = library("ernie5.generate.sample", "sample_run", "done")
+    calls = library("ernie5.train.sample", "sample_run", "done")
     picture = tmp_path / "x.png"
     picture.touch()
     assert main(["sample", str(tmp_path), "a small red circle", "--to", "video", "--guidance", "2", "--seed", "5"]) == 0
@@ -103,11 +105,11 @@ def test_sample(library, tmp_path, capsys):
 
 def test_eval_prints_the_table(library, tmp_path, capsys):
     row = {"accuracy": 0.5, "chance": 0.01, "ceiling": 0.99, "n": 200, "attributes": {"colour": 0.9}}
-    calls = library("ernie5.train.evaluate", "evaluate_run", {"text_to_image": row, "loss": {"text": 1.25}})
+    calls = library("ernie5.train.evaluate", "evaluate_run", {"text_to_image": row, "loss": {"text": 1.25, "marginal/text": 2.5}})
     assert main(["eval", str(tmp_path), "--n", "7"]) == 0
     out = capsys.readouterr().out.splitlines()
-    assert calls == [((tmp_path,), {"n": 7})]
-    assert out[1].split() == ["text_to_image", "0.500", "0.010", "0.990", "200"] and out[-1] == "loss  text 1.2500"
+    assert calls == [((str(tmp_path),), {"n": 7})]
+    assert out[1].split() == ["text_to_image", "0.500", "0.010", "0.990", "200"] and out[-1].split() == ["text", "1.250", "2.500"]
 
 
 def test_data_pack_prints_the_report(library, tmp_path, capsys):
@@ -170,6 +172,7 @@ MISTAKES = [
     (["eval", "nowhere"], "no such run folder"),
     (["eval", ".", "--n", "0"], "must be at least 1"),
     (["resume", "runs/a@last"], "runs/a@1000"),
+    (["resume", "runs/a@7"], "runs/a: no such run folder"),
     (["sample", ".", "--to", "text"], "nothing to start from"),
     (["sample", ".", "--image", "no.png", "--to", "text"], "--image no.png: no such file"),
     (["sample", ".", "a dog", "--to", "image", "--out", "x.mp4"], "must end in .png or .jpg"),

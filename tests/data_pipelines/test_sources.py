@@ -95,14 +95,23 @@ def test_a_source_can_be_sent_to_a_worker(shards):
     assert pickle.loads(pickle.dumps(source)).read(5) == source.read(5)
 
 
-def test_fingerprint_tells_changed_data(shards, tmp_path):
-    before = ShardSource("s", tmp_path).fingerprint
+def test_fingerprints_tell_changed_data(shards, tmp_path):
+    source = ShardSource("s", tmp_path)
+    before, saved = source.fingerprint, json.loads(json.dumps(source.fingerprints))
     assert ShardSource("other name", tmp_path).fingerprint == before
-    assert ShardSource("s", shards[:2]).fingerprint != before
+    source.check_unchanged(saved)
+    fewer = ShardSource("s", shards[:2])
+    assert fewer.fingerprint != before
+    with pytest.raises(ValueError, match="'demo-000002' of source 's' is missing"):
+        fewer.check_unchanged(saved)
+    with pytest.raises(ValueError, match="'demo-000002' of source 's' is new"):
+        source.check_unchanged(fewer.fingerprints)
     with ShardWriter(tmp_path, "demo", samples_per_shard=4, overwrite=True) as writer:
         for i in range(10):
             writer.write(f"{i:03d}", members(i if i != 5 else 6), {"i": i})
     assert ShardSource("s", tmp_path).fingerprint != before
+    with pytest.raises(ValueError, match="data.sources: shard 'demo-000001' of source 's' was changed"):
+        ShardSource("s", tmp_path).check_unchanged(saved)
 
 
 @pytest.mark.parametrize("part", [0.0, 0.2, 0.5, 0.9])

@@ -18,7 +18,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from ernie5.run import checkpoint as module
 from ernie5.run.checkpoint import CheckpointError, latest_checkpoint, list_steps, load_checkpoint
 from ernie5.run.manifest import FileEntry, Manifest, digest, read_manifest
 from ernie5.run.random_streams import stream
@@ -96,8 +95,8 @@ def test_truncated_missing_and_foreign_files(two: Path, name: str, damage: str, 
     assert_falls_back(two, caplog, name)
 
 
-@pytest.mark.parametrize("names", [["tensors-00001.safetensors"], ["state.json"], ["manifest.json"], ["COMMIT"], ["manifest.json", "COMMIT"],
-                                   list(FILES)])
+@pytest.mark.parametrize("names", [
+    ["tensors-00001.safetensors"], ["state.json"], ["manifest.json"], ["COMMIT"], ["manifest.json", "COMMIT"], list(FILES)])
 def test_files_of_another_step(two: Path, names: list[str], caplog: pytest.LogCaptureFixture) -> None:
     for name in names:
         shutil.copy(two / "step-00000001" / name, two / "step-00000002" / name)
@@ -186,7 +185,8 @@ HEADERS = {
     "too short": b"abc",
     "empty": b"",
     "not json": header(b"{x}"),
-    "overlapping": header(b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}', b"0000"),
+    "overlapping": header(b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},'
+                          b'"b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}', b"0000"),
     "hole": header(b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}', b"00000000"),
     "huge shape": header(b'{"a":{"dtype":"F32","shape":[9223372036854775807,4],"data_offsets":[0,4]}}', b"0000"),
     "shape lies": header(b'{"a":{"dtype":"F32","shape":[1000000000],"data_offsets":[0,4]}}', b"0000"),
@@ -275,7 +275,7 @@ def test_kill_9_at_every_site_of_a_save(tmp_path: Path, step: int) -> None:
         shutil.rmtree(folder)
         if not killed:
             break
-    assert not killed and at >= 20 and committed >= 3
+    assert not killed and at == 16 and committed == 3
 
 
 def test_kill_9_in_a_process_of_its_own(two: Path) -> None:
@@ -287,11 +287,10 @@ def test_kill_9_in_a_process_of_its_own(two: Path) -> None:
     assert list_steps(two) == [3] and [path.name for path in two.iterdir()] == ["step-00000003"]
 
 
-def test_every_named_site_is_passed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_named_site_is_passed(tmp_path: Path) -> None:
     sites: list[str] = []
-    monkeypatch.setattr(module, "_BLOCK_BYTES", 2**20)
     child.save(tmp_path, 1, hook=sites.append)
-    assert sites == ["stage", *(f"{kind}:{name}{':0' * (kind == 'write')}" for name in (*FILES[:3], "state.json", "manifest.json")
+    assert sites == ["stage", *(f"{kind}:{name}" for name in (*FILES[:3], "state.json", "manifest.json")
                                 for kind in ("write", "sync")), "replace", "rename", "commit", "prune", "done"]
 
 

@@ -19,7 +19,8 @@ def test_append_and_read(tmp_path: Path) -> None:
     log = MetricsLog(tmp_path / "metrics.jsonl")
     assert log.read() == []
     log.append(1, {"loss": 0.1, "bad": float("nan"), "worse": float("-inf"), "name": "é", "none": None, "flag": True})
-    log.append(2, {"loss": torch.tensor(0.5), "load": torch.tensor([0.25, float("inf")]), "n": np.int64(3), "x": np.float32(0.5), "d": {"a": (1, 2)}})
+    log.append(2, {"loss": torch.tensor(0.5), "load": torch.tensor([0.25, float("inf")]), "n": np.int64(3), "x": np.float32(0.5),
+                   "d": {"a": (1, 2)}})
     assert log.read() == [{"step": 1, "loss": 0.1, "bad": None, "worse": None, "name": "é", "none": None, "flag": True},
                           {"step": 2, "loss": 0.5, "load": [0.25, None], "n": 3, "x": 0.5, "d": {"a": [1, 2]}}]
     assert all(json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines())

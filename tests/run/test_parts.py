@@ -38,8 +38,9 @@ def test_it_loads(package: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "base", "says"), [
-    ("my_parts.Full", None, "must be written module:Class"), ("my_parts:Full.x", None, "must be written"), ("../x:Full", None, "must be written"),
-    (":Full", None, "must be written"), ("my_parts:", None, "must be written"), ("my parts:A", None, "must be written"),
+    ("my_parts.Full", None, "must be written module:Class"), ("my_parts:Full.x", None, "must be written"),
+    ("../x:Full", None, "must be written"), (":Full", None, "must be written"), ("my_parts:", None, "must be written"),
+    ("my parts:A", None, "must be written"),
     ("no_such_part:Full", None, "there is no module no_such_part; install it or put its folder on PYTHONPATH"),
     ("my_parts.deeper:Full", None, "there is no module my_parts.deeper"),
     ("my_parts:Ful", None, "my_parts has no class Ful; did you mean Full?"), ("my_parts:not_a_class", None, "has no class not_a_class"),

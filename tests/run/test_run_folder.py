@@ -71,7 +71,8 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
 
 def test_code_txt_holds_commit_and_diff(tmp_path: Path) -> None:
     def git(*arguments: str) -> None:
-        subprocess.run(["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c", *arguments], check=True, capture_output=True)
+        who = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+        subprocess.run(["git", "-C", str(tmp_path), *who, *arguments], check=True, capture_output=True)
 
     package = tmp_path / "package"
     package.mkdir()

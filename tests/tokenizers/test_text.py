@@ -159,6 +159,11 @@ def test_rare_characters_stay_bytes():
     assert tokenizer.decode(tokenizer.encode("漢字")) == "漢字"
 
 
+def test_large_counts_lose_no_byte():
+    tokenizer = train_text_tokenizer(["the quick fox. " * 200_000], 300)
+    assert tokenizer.decode(tokenizer.encode("漢\x00é")) == "漢\x00é"
+
+
 def test_counting_is_bounded():
     counts = count_words((f"common w{i:03d}x" for i in range(1000)), max_chars=24, max_distinct=50)
     assert len(counts) <= 100 and counts["common"] == 1000

@@ -1,0 +1,80 @@
+"""Teachers of level 1: what the first code of every frame should be about.
+
+`LogMelTeacher` needs no weights: spectral shape and loudness of the frame. `WhisperTeacher` reads local weights through `transformers`:
+what is said. Both give one vector per codec frame; training asks level 1 alone to predict it (losses.distillation_loss).
+Report: §2.3.1 (Whisper encoder, average-pooled to 12.5 Hz). Ours: log-mel as the default that trains offline (decision 14).
+Letters: n sounds, s samples, f codec frames.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, reduce
+from torch import Tensor
+
+from ernie5.tokenizers.audio.mel import log_mel, mel_filters
+from ernie5.tokenizers.audio.spectrogram import Spectrogram
+
+
+class AudioTeacher(Protocol):
+    """Anything that describes every codec frame of a sound."""
+
+    dim: int
+
+    def features(self, sounds: Tensor) -> Tensor:
+        """float `n s` -> float `n f dim`, f = s / hop of the codec, without gradient."""
+
+
+class LogMelTeacher:
+    """Log-mel energies of eight short frames per codec frame, averaged over the frame."""
+
+    STEPS = 8
+
+    def __init__(self, sample_rate_hz: int = 16_000, hop_samples: int = 1280, dim: int = 64, floor: float = 1.0) -> None:
+        if hop_samples % self.STEPS:
+            raise ValueError(f"hop_samples = {hop_samples} must be a multiple of {self.STEPS} for the log-mel teacher; use 1280 or teacher: none")
+        self.dim, self.floor = dim, floor
+        self.spectrogram = Spectrogram(fft_size=8 * hop_samples // self.STEPS, hop=hop_samples // self.STEPS)
+        self.filters = mel_filters(dim, self.spectrogram.num_bins, sample_rate_hz)
+
+    @torch.no_grad()
+    def features(self, sounds: Tensor) -> Tensor:
+        """float `n s` -> log-mel `n f dim`"""
+        mel = log_mel(self.spectrogram.spectra(sounds).abs(), self.filters, self.floor)
+        return reduce(mel, "n (f k) m -> n f m", "mean", k=self.STEPS)
+
+
+class WhisperTeacher:
+    """The last hidden state (50 Hz) of a Whisper encoder from a local folder, averaged over the four steps of a codec frame."""
+
+    STEPS, WINDOW_S = 4, 30
+
+    def __init__(self, path: str | Path, sample_rate_hz: int = 16_000, hop_samples: int = 1280) -> None:
+        if (sample_rate_hz, hop_samples) != (16_000, 1280):
+            raise ValueError(f"sample_rate_hz = {sample_rate_hz}, hop_samples = {hop_samples} must be 16000 and 1280 for the Whisper teacher; "
+                             "use these or teacher: logmel")
+        if not Path(path, "config.json").is_file():
+            raise ValueError(f"teacher_path = {str(path)!r} must be a folder with a Whisper model (config.json, preprocessor_config.json, "
+                             "model.safetensors); download one there, or use teacher: logmel, which needs no weights")
+        try:
+            from transformers import WhisperFeatureExtractor, WhisperModel
+        except ImportError as error:
+            raise ValueError("teacher = 'whisper' needs the package transformers; pip install transformers, or use teacher: logmel") from error
+        self.extractor = WhisperFeatureExtractor.from_pretrained(path, local_files_only=True)
+        self.encoder = WhisperModel.from_pretrained(path, local_files_only=True, use_safetensors=True).encoder.eval().requires_grad_(False)
+        self.dim = int(self.encoder.config.d_model)
+
+    @torch.no_grad()
+    def features(self, sounds: Tensor) -> Tensor:
+        """float `n s` at 16 kHz -> `n f dim`. Whisper hears 30 s at a time: longer sounds are cut there, shorter ones padded."""
+        num_frames, window = sounds.shape[1] // 1280, self.WINDOW_S * 16_000
+        windows = F.pad(sounds, (0, -sounds.shape[1] % window)).unfold(1, window, window)                        # n w 480000
+        flat = rearrange(windows, "n w s -> (n w) s").cpu().numpy()
+        inputs = self.extractor(list(flat), sampling_rate=16_000, return_tensors="pt").input_features
+        hidden = self.encoder(inputs.to(self.encoder.device)).last_hidden_state                                 # (n w) 1500 dim
+        frames = reduce(hidden, "nw (f k) c -> nw f c", "mean", k=self.STEPS)
+        return rearrange(frames, "(n w) f c -> n (w f) c", n=len(sounds))[:, :num_frames].to(sounds)

@@ -1,0 +1,136 @@
+"""The vision tokenizer of generation: pictures and clips -> latents before quantization and CNN features; quantized sums -> pixels.
+
+    uint8 t c h w -> [-1, 1] -> features, latent -> (quantizer, elsewhere) -> total -> pixels -> uint8
+
+A medium is always encoded by itself, so its codes never depend on what is encoded beside it.
+Report: §2.2.1. Ours: the file format (`config.json` + `model.safetensors`).
+Letters: t frames, t' latent frames, c channels, d bits, h w pixels, h' w' latent grid.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ernie5.sequence import Modality
+from ernie5.tokenizers.base import VisionCodes
+from ernie5.tokenizers.vision.causal_autoencoder import AutoencoderConfig, CausalAutoencoder
+from ernie5.tokenizers.vision.multiscale_residual import MultiscaleResidualQuantizer
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class GenerationTokenizerConfig:
+    """The shape of a trained tokenizer."""
+
+    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    num_scales: int = 3  # of the largest grid it was trained for
+
+
+def to_float(pixels: Tensor) -> Tensor:
+    """uint8 0..255 -> float32 in [-1, 1]."""
+    return pixels.float() / 127.5 - 1
+
+
+def to_uint8(pixels: Tensor) -> Tensor:
+    """float in [-1, 1] (clipped) -> uint8 0..255."""
+    return ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+class VisionGenerationTokenizer(nn.Module):
+    """Implements `tokenizers.base.VisionTokenizer`. Always in evaluation mode outside of its own training."""
+
+    modality = Modality.IMAGE
+
+    def __init__(self, config: GenerationTokenizerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.autoencoder = CausalAutoencoder(config.autoencoder)
+        self.quantizer = MultiscaleResidualQuantizer(config.num_scales, config.autoencoder.bits)
+        self.eval()
+
+    @property
+    def stride(self) -> int:
+        """Pixels per latent cell."""
+        return self.config.autoencoder.stride
+
+    @property
+    def temporal_stride(self) -> int:
+        """Frames per latent frame after the first."""
+        return self.config.autoencoder.temporal_stride
+
+    @property
+    def feature_dim(self) -> int:
+        """Channels of `VisionCodes.features`."""
+        return self.config.autoencoder.channels[-1]
+
+    @torch.no_grad()
+    def encode(self, media: Tensor) -> VisionCodes:
+        """uint8 `t c h w`, t = 1 + a multiple of `temporal_stride`, h and w multiples of `stride` -> latent and features."""
+        self._check(media)
+        pixels = to_float(media)
+        features = self.autoencoder.features(pixels[:, None])                  # t 1 c h' w': every frame as an image
+        if len(media) == 1:
+            latent = self.autoencoder.latent(features)
+        else:
+            latent = self.autoencoder.encode(pixels[None])                     # 1 t' d h' w'
+        return VisionCodes(latent=latent[0], features=features[:, 0])
+
+    @torch.no_grad()
+    def decode(self, codes: Tensor) -> Tensor:
+        """The quantized sum over scales `t' d h' w'` -> uint8 `t c h w`."""
+        bits = self.quantizer.bits
+        if codes.ndim != 4 or codes.shape[1] != bits:
+            raise ValueError(f"codes have shape {tuple(codes.shape)}, which must be t' {bits} h' w'; use the sum of this tokenizer's quantizer")
+        return to_uint8(self.autoencoder.decode(codes[None])[0])
+
+    def reconstruct(self, media: Tensor) -> Tensor:
+        """uint8 `t c h w` through encoder, quantizer and decoder: the best that a backbone can reach."""
+        return self.decode(self.quantizer.encode(self.encode(media).latent).total)
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits of configuration and weights: equal if and only if the codes are."""
+        digest = sha256(json.dumps(asdict(self.config), sort_keys=True).encode())
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def save(self, folder: Path | str) -> None:
+        """Write `config.json` and `model.safetensors` into `folder` (made if absent)."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, folder / "model.safetensors")
+        text = json.dumps({"format": FORMAT_VERSION, "kind": "vision", "fingerprint": self.fingerprint, **asdict(self.config)}, indent=2)
+        (folder / "config.json").write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path | str) -> "VisionGenerationTokenizer":
+        """The tokenizer that `save` wrote. ValueError if the files are not one, or do not belong together."""
+        folder = Path(folder)
+        stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if stored.get("kind") != "vision" or stored.get("format") != FORMAT_VERSION:
+            raise ValueError(f"{folder / 'config.json'} is no vision tokenizer of format {FORMAT_VERSION}; train one or name its folder")
+        sizes = {key: tuple(value) if isinstance(value, list) else value for key, value in stored["autoencoder"].items()}
+        tokenizer = cls(GenerationTokenizerConfig(AutoencoderConfig(**sizes), stored["num_scales"]))
+        tokenizer.load_state_dict(load_file(folder / "model.safetensors"))
+        if tokenizer.fingerprint != stored["fingerprint"]:
+            raise ValueError(f"{folder / 'model.safetensors'} does not belong to its config.json (fingerprints differ); copy or train it again")
+        return tokenizer
+
+    def _check(self, media: Tensor) -> None:
+        if media.dtype != torch.uint8 or media.ndim != 4 or media.shape[1] != 3:
+            raise ValueError(f"media = {media.dtype} {tuple(media.shape)} must be uint8 t 3 h w; decode to RGB, an image is one frame")
+        t, _, h, w = media.shape
+        if (t - 1) % self.temporal_stride:
+            raise ValueError(f"media has {t} frames, which must be 1 + a multiple of {self.temporal_stride}; cut the clip")
+        if h < self.stride or w < self.stride or h % self.stride or w % self.stride:
+            raise ValueError(f"media is {h} x {w} pixels, which must be multiples of {self.stride}; resize or crop it")
