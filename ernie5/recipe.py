@@ -16,7 +16,8 @@ from ernie5.data_pipelines.roles import RolesConfig
 from ernie5.data_pipelines.synthetic.demo import DemoConfig
 from ernie5.model.config import ModelConfig
 from ernie5.parallel.plan import ParallelPlan
-from ernie5.tokenizers.audio.config import AudioCodecConfig
+from ernie5.tokenizers.audio.codec import AudioCodecConfig
+from ernie5.tokenizers.audio.train import AudioCodecTraining
 from ernie5.tokenizers.vision.config import VisionTokenizerConfig
 from ernie5.tokenizers.vision.understanding import UnderstandingConfig
 from ernie5.train.steps import TrainConfig
@@ -83,6 +84,14 @@ class TextTokenizerConfig:
 
 
 @dataclass(frozen=True)
+class AudioTokenizerConfig:
+    """What the audio codec is, and how it is trained."""
+
+    codec: AudioCodecConfig = AudioCodecConfig()
+    training: AudioCodecTraining = AudioCodecTraining()
+
+
+@dataclass(frozen=True)
 class PartConfig:
     """Your own tokenizer: `part` is `module:Class`, made by `Class.load(folder)`; it is not trained here."""
 
@@ -98,7 +107,7 @@ class TokenizersConfig:
 
     text: TextTokenizerConfig = TextTokenizerConfig()
     vision: VisionTokenizerConfig = VisionTokenizerConfig()
-    audio: AudioCodecConfig = AudioCodecConfig()
+    audio: AudioTokenizerConfig = AudioTokenizerConfig()
     max_media: int = 4096
     side_by_side: bool = True
     parts: dict[str, PartConfig] = field(default_factory=dict)
@@ -157,9 +166,9 @@ class Recipe:
         for axis in ("depth", "width", "sparsity"):
             if getattr(self.elastic, axis):
                 raise ValueError(f"elastic.{axis} = {getattr(self.elastic, axis)} is not available in this version; use elastic.{axis} = 0")
-        levels = self.tokenizers.audio.num_codebooks
+        levels = self.tokenizers.audio.codec.num_codebooks
         if self.model.num_layers < levels:
-            raise ValueError(f"model.num_layers = {self.model.num_layers} must be at least tokenizers.audio.num_codebooks = {levels}")
+            raise ValueError(f"model.num_layers = {self.model.num_layers} must be at least tokenizers.audio.codec.num_codebooks = {levels}")
         if not self.data.sources:
             raise ValueError("data.sources is empty; name at least one source, for example image: {path: demo:train/image}")
         if self.evaluate.guidance != 1.0 and self.data.roles.condition_drop == 0:

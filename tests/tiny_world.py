@@ -24,7 +24,7 @@ SMALL = ModelConfig(dim=32, num_layers=4, num_heads=2, num_kv_heads=1, num_exper
 def small_model(config: ModelConfig = SMALL, seed: int = 0, random_heads: bool = True) -> UnifiedTransformer:
     """A model whose heads are not zero, so that every path matters."""
     torch.manual_seed(seed)
-    encoder = UnderstandingEncoder(UnderstandingConfig(dim=16, num_heads=2, depth=1), FEATURES, config.dim)
+    encoder = UnderstandingEncoder(UnderstandingConfig(dim=16, num_heads=2, num_layers=1), FEATURES, config.dim)
     model = UnifiedTransformer(config, VOCABULARY, encoder, seed)
     if random_heads:
         for parameter in model.heads.parameters():

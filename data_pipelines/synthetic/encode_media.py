@@ -14,7 +14,9 @@ from PIL import Image
 from torch import Tensor
 
 JPEG_QUALITY = 95
-H264_OPTIONS = {"crf": "10", "preset": "veryfast", "threads": "1", "x264-params": "scenecut=0:bframes=0:log-level=error"}
+# A constant quantizer with every adaptive part off: with adaptive rate control x264 now and then wrote other bytes for the same frames.
+X264 = "bframes=0:scenecut=0:mbtree=0:rc-lookahead=0:weightp=0:aq-mode=0:log-level=error"
+H264_OPTIONS = {"qp": "10", "preset": "veryfast", "threads": "1", "x264-params": X264}
 
 
 def encode_png(picture: Tensor) -> bytes:

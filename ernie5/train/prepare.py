@@ -38,7 +38,7 @@ class Corpus:
 
     def sample(self, source: str, index: int) -> Sample:
         """One decoded sample; ValueError when it is damaged."""
-        return decode_record(self.sources[source].read(index), self.recipe.data.limits, self.recipe.tokenizers.audio.sample_rate_hz)
+        return decode_record(self.sources[source].read(index), self.recipe.data.limits, self.recipe.tokenizers.audio.codec.sample_rate_hz)
 
 
 def parts_folder(recipe: Recipe) -> RunFolder:

@@ -20,6 +20,7 @@ from ernie5.data_pipelines.quarantine import Quarantine
 from ernie5.recipe import Recipe
 from ernie5.run.folder import RunFolder
 from ernie5.sequence import Modality
+from ernie5.tokenizers.audio.codec import AudioCodec
 from ernie5.tokenizers.audio.train import train_audio_codec
 from ernie5.tokenizers.text_training import train_text_tokenizer
 from ernie5.tokenizers.vision.train import train_vision_tokenizer
@@ -67,15 +68,18 @@ def train_one(recipe: Recipe, kind: str) -> None:
         case "vision":
             images = list(media_of(corpus, {Modality.IMAGE}, at_most))
             clips = list(media_of(corpus, {Modality.VIDEO}, at_most))
-            _warn_without(kind, images + clips)
+            if not images and not clips:
+                _say_untrained(kind)
             train_vision_tokenizer(config.vision, images, clips, seed=recipe.run.seed).save(half)
         case "audio":
             sounds = list(media_of(corpus, {Modality.AUDIO}, at_most))
-            _warn_without(kind, sounds)
-            train_audio_codec(config.audio, sounds, seed=recipe.run.seed).save(half)
+            if sounds:
+                train_audio_codec(config.audio.codec, sounds, seed=recipe.run.seed, training=config.audio.training).save(half)
+            else:
+                _say_untrained(kind)
+                AudioCodec(config.audio.codec).save(half)
     half.rename(final)
 
 
-def _warn_without(kind: str, media: list) -> None:
-    if not media:
-        log.warning("no source holds media for the %s tokenizer: it stays untrained, and nothing will use it", kind)
+def _say_untrained(kind: str) -> None:
+    log.warning("no source holds media for the %s tokenizer: it stays untrained, and this run can neither read nor make such media", kind)

@@ -45,7 +45,8 @@ class AudioCodecConfig:
     phase_iterations: int = 8
 
     def __post_init__(self) -> None:
-        for name in ("num_codebooks", "codebook_size", "sample_rate_hz", "hop_samples", "steps_per_frame", "latent_dim", "dim", "frame_dim"):
+        for name in ("num_codebooks", "codebook_size", "sample_rate_hz", "hop_samples", "steps_per_frame", "latent_dim", "dim",
+                     "frame_dim"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} = {getattr(self, name)} must be at least 1")
         if self.hop_samples % self.steps_per_frame:
@@ -122,7 +123,8 @@ class AudioCodec(nn.Module):
         values = json.loads((folder / CONFIG_FILE).read_text())
         known = {field.name for field in fields(AudioCodecConfig)}
         if set(values) != known:
-            raise ValueError(f"{folder / CONFIG_FILE} has other keys than this version: {sorted(set(values) ^ known)}; train the codec again")
+            raise ValueError(f"{folder / CONFIG_FILE} has other keys than this version: {', '.join(sorted(set(values) ^ known))}; "
+                             "train the codec again")
         codec = cls(AudioCodecConfig(**values))
         try:
             codec.load_state_dict(load_file(folder / WEIGHTS_FILE))

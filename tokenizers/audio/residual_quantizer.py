@@ -1,9 +1,9 @@
 """Residual vector quantization: level 1 names the nearest vector of its codebook, every further level what is left.
 
     r_1 = latent     code_q = argmin_k |r_q - e_q[k]|     r_{q+1} = r_q - e_q[code_q]     value = sum_q e_q[code_q]
-Codebooks are no parameters: each vector follows the mean of the residuals that chose it (exponential moving average). They start as k-means
-of real latents, and a vector that is hardly ever chosen restarts at a residual that was badly matched. Distances are taken in float64, so that
-a code does not depend on the shape of the batch around it.
+Codebooks are no parameters: each vector follows the mean of the residuals that chose it (exponential moving average). They start as
+k-means of real latents, and a vector that is hardly ever chosen restarts at a residual that was badly matched. Distances are taken in
+float64, so that a code does not depend on the shape of the batch around it.
 Report: §2.3.1 (RVQ, 12.5 Hz). Ours: moving averages, restarts (decision 14).
 Letters: n sounds, f codec frames, d latent width, Q levels, K codebook size, N latents.
 """
@@ -81,8 +81,8 @@ class ResidualQuantizer(nn.Module):
             total = torch.zeros_like(codebook).index_add_(0, chosen, residual) / num_latents
             self.counts[q].lerp_(share.to(codebook.dtype), 1 - self.decay)
             self.sums[q].lerp_(total, 1 - self.decay)
-            codebook.copy_(torch.where(self.counts[q].unsqueeze(1) > 0, self.sums[q] / self.counts[q].unsqueeze(1).clamp_min(1e-12), codebook))
-            dead = (self.counts[q] < DEAD_SHARE / size).nonzero()[:, 0]
+            codebook.copy_(self.sums[q] / self.counts[q].unsqueeze(1).clamp_min(1e-12))
+            dead = (self.counts[q] < DEAD_SHARE / size).nonzero()[:, 0]   # also those never chosen so far
             num_restarts += len(dead)
             if len(dead):
                 fresh = residual[_draw(left.square().sum(1), len(dead), random)]

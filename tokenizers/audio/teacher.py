@@ -36,7 +36,8 @@ class LogMelTeacher:
 
     def __init__(self, sample_rate_hz: int = 16_000, hop_samples: int = 1280, dim: int = 64, floor: float = 1.0) -> None:
         if hop_samples % self.STEPS:
-            raise ValueError(f"hop_samples = {hop_samples} must be a multiple of {self.STEPS} for the log-mel teacher; use 1280 or teacher: none")
+            raise ValueError(f"hop_samples = {hop_samples} must be a multiple of {self.STEPS} for the log-mel teacher; "
+                             "use 1280 or teacher: none")
         self.dim, self.floor = dim, floor
         self.spectrogram = Spectrogram(fft_size=8 * hop_samples // self.STEPS, hop=hop_samples // self.STEPS)
         self.filters = mel_filters(dim, self.spectrogram.num_bins, sample_rate_hz)
@@ -55,15 +56,16 @@ class WhisperTeacher:
 
     def __init__(self, path: str | Path, sample_rate_hz: int = 16_000, hop_samples: int = 1280) -> None:
         if (sample_rate_hz, hop_samples) != (16_000, 1280):
-            raise ValueError(f"sample_rate_hz = {sample_rate_hz}, hop_samples = {hop_samples} must be 16000 and 1280 for the Whisper teacher; "
-                             "use these or teacher: logmel")
+            raise ValueError(f"sample_rate_hz = {sample_rate_hz} and hop_samples = {hop_samples} must be 16000 and 1280 for the Whisper "
+                             "teacher; use these or teacher: logmel")
         if not Path(path, "config.json").is_file():
             raise ValueError(f"teacher_path = {str(path)!r} must be a folder with a Whisper model (config.json, preprocessor_config.json, "
                              "model.safetensors); download one there, or use teacher: logmel, which needs no weights")
         try:
             from transformers import WhisperFeatureExtractor, WhisperModel
         except ImportError as error:
-            raise ValueError("teacher = 'whisper' needs the package transformers; pip install transformers, or use teacher: logmel") from error
+            raise ValueError("teacher = 'whisper' needs the package transformers; "
+                             "pip install transformers, or use teacher: logmel") from error
         self.extractor = WhisperFeatureExtractor.from_pretrained(path, local_files_only=True)
         self.encoder = WhisperModel.from_pretrained(path, local_files_only=True, use_safetensors=True).encoder.eval().requires_grad_(False)
         self.dim = int(self.encoder.config.d_model)

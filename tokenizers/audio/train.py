@@ -105,7 +105,8 @@ class _Trainer:
         random = stream(self.seed, purpose, step)
         chosen = [self.sounds[i] for i in random.integers(0, len(self.sounds), self.training.batch_size)]
         starts = [int(random.integers(0, max(0, len(sound) - length) + 1)) for sound in chosen]
-        return torch.stack([F.pad(sound[a:a + length].float(), (0, max(0, length - len(sound)))) for sound, a in zip(chosen, starts, strict=True)])
+        pieces = [sound[start:start + length].float() for sound, start in zip(chosen, starts, strict=True)]
+        return torch.stack([F.pad(piece, (0, length - len(piece))) for piece in pieces])
 
     def step(self, step: int) -> float:
         """One update; the loss before it."""

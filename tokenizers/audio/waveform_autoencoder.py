@@ -1,9 +1,10 @@
 """Waveform -> latents at 12.5 Hz -> waveform: compressed magnitude spectra in, compressed magnitude spectra out.
 
-    encoder   log(1 + |STFT|) -> width c per short frame -> blocks -> the short frames of a codec frame side by side -> width h -> block -> d
+    encoder   log(1 + |STFT|) -> width c per short frame -> blocks -> short frames of a codec frame side by side -> width h -> block -> d
     decoder   d (three codec frames seen) -> block -> short frames again -> blocks -> predicted log(1 + |STFT|) -> waveform (phase.py)
     block     x + W2 silu(W1 [norm(x)_{t-1}, norm(x)_t, norm(x)_{t+1}])
-Training is then plain regression of log-magnitudes. The latent is normalised to mean 0, variance 1, so that codebooks do not chase its scale.
+Training is then plain regression of log-magnitudes. The latent is normalised to mean 0, variance 1, so that codebooks do not chase
+its scale.
 All weights are matrices: a convolution over time is one matrix on neighbouring frames side by side (faster on CPUs, ready for Muon).
 Ours: the report does not say how its codec is built.
 Letters: n sounds, s samples, f codec frames, t short frames, b bins, c h widths, d latent width.

@@ -41,6 +41,11 @@ class BitwiseQuantizer(nn.Module):
         mean, magnitude = self.mean[scale][:, None, None], self.magnitude[scale][:, None, None]
         return torch.where(bits > 0, mean + magnitude, mean - magnitude)
 
+    def soft(self, residual: Tensor, scale: int) -> Tensor:
+        """The bits as a smooth function of the residual `n d h w`: -1..1, 0 at the border between the two values."""
+        mean, magnitude = self.mean[scale].clone(), self.magnitude[scale].clone()  # they move before the backward pass
+        return ((residual - mean[:, None, None]) / magnitude[:, None, None].clamp_min(1e-6)).tanh()
+
     @torch.no_grad()
     def update(self, residual: Tensor, scale: int) -> None:
         """Move the statistics of a scale towards a batch of residuals `n d h w` (training of the tokenizer only)."""

@@ -107,19 +107,12 @@ class CausalAutoencoder(nn.Module):
         return rearrange(self.decoder(total), "n t (c a b) h w -> n t c (h a) (w b)", a=STEM, b=STEM)
 
 
-@torch.no_grad()
-def inflate(image: CausalAutoencoder, config: AutoencoderConfig) -> CausalAutoencoder:
-    """The video model of `config` that treats single frames exactly as `image` does (images: identical; clips: frame by frame)."""
-    if config.image_model() != image.config:
-        raise ValueError(f"the image model has {image.config}, the video model {config}; all but the temporal sizes must agree")
-    video = CausalAutoencoder(config)
-    pairs = list(zip(image.modules(), video.modules(), strict=True))
-    for old, new in pairs:
-        if not list(old.children()) and not isinstance(old, CausalConv):
+def inflate(image: CausalAutoencoder, video: CausalAutoencoder) -> None:
+    """Overwrite `video` so that it treats single frames exactly as `image` does (pictures: identical; clips: a picture per latent frame)."""
+    if video.config.image_model() != image.config:
+        raise ValueError(f"the image model has {image.config}, the video model {video.config}; all but the temporal sizes must agree")
+    for old, new in zip(image.modules(), video.modules(), strict=True):
+        if isinstance(new, CausalConv):  # the convolution of CausalUp too: its frames are repeated
+            new.inflate_from(old)
+        elif not list(new.children()):   # norms: weights and running statistics
             new.load_state_dict(old.state_dict())
-    for old, new in pairs:
-        if isinstance(new, CausalConv) and old.weight.shape[0] == new.weight.shape[0]:
-            new.inflate_from(old)
-        elif isinstance(new, CausalUp):
-            new.inflate_from(old)
-    return video.train(image.training)

@@ -41,10 +41,14 @@ class CausalConv(nn.Module):
 
     @torch.no_grad()
     def inflate_from(self, image: "CausalConv") -> None:
-        """Take the weights of the image model's convolution into the last temporal slice, zeros before it."""
+        """Take the weights of the image model's convolution into the last temporal slice, zeros before it.
+
+        With more outputs than the image model (`CausalUp`: a chunk of frames), the same weights serve every frame.
+        """
+        frames = len(self.bias) // len(image.bias)
         self.weight.zero_()
-        self.weight[:, :, -1] = image.weight[:, :, -1]
-        self.bias.copy_(image.bias)
+        self.weight[:, :, -1] = image.weight[:, :, -1].repeat(frames, 1, 1, 1)
+        self.bias.copy_(image.bias.repeat(frames))
 
 
 class CausalUp(nn.Module):
@@ -62,12 +66,6 @@ class CausalUp(nn.Module):
             return F.pixel_shuffle(y, 2).unflatten(0, (len(x), 1))
         y = rearrange(self.conv(x), "n t (k c a b) h w -> n (t k) c (h a) (w b)", k=self.time, a=2, b=2)
         return y[:, self.time - 1:]
-
-    @torch.no_grad()
-    def inflate_from(self, image: "CausalUp") -> None:
-        """Every frame of a chunk starts as the image model's picture of its latent frame."""
-        self.conv.weight.copy_(image.conv.weight.repeat(self.time, 1, 1, 1, 1))
-        self.conv.bias.copy_(image.conv.bias.repeat(self.time))
 
 
 class FrameNorm(nn.GroupNorm):

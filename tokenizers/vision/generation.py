@@ -44,6 +44,17 @@ def to_uint8(pixels: Tensor) -> Tensor:
     return ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
+def check_media(media: Tensor, sizes: AutoencoderConfig) -> None:
+    """ValueError unless media is uint8 `t 3 h w` that the strides divide."""
+    if media.dtype != torch.uint8 or media.ndim != 4 or media.shape[1] != 3:
+        raise ValueError(f"media = {media.dtype} {tuple(media.shape)} must be uint8 t 3 h w; decode to RGB, an image is one frame")
+    t, _, h, w = media.shape
+    if t < 1 or (t - 1) % sizes.temporal_stride:
+        raise ValueError(f"media has {t} frames, which must be 1 + a multiple of temporal_stride = {sizes.temporal_stride}; cut the clip")
+    if h < sizes.stride or w < sizes.stride or h % sizes.stride or w % sizes.stride:
+        raise ValueError(f"media is {h} x {w} pixels, which must be multiples of the stride = {sizes.stride}; resize or crop it")
+
+
 class VisionGenerationTokenizer(nn.Module):
     """Implements `tokenizers.base.VisionTokenizer`. Always in evaluation mode outside of its own training."""
 
@@ -74,7 +85,7 @@ class VisionGenerationTokenizer(nn.Module):
     @torch.no_grad()
     def encode(self, media: Tensor) -> VisionCodes:
         """uint8 `t c h w`, t = 1 + a multiple of `temporal_stride`, h and w multiples of `stride` -> latent and features."""
-        self._check(media)
+        check_media(media, self.config.autoencoder)
         pixels = to_float(media)
         features = self.autoencoder.features(pixels[:, None])                  # t 1 c h' w': every frame as an image
         if len(media) == 1:
@@ -125,12 +136,3 @@ class VisionGenerationTokenizer(nn.Module):
         if tokenizer.fingerprint != stored["fingerprint"]:
             raise ValueError(f"{folder / 'model.safetensors'} does not belong to its config.json (fingerprints differ); copy or train it again")
         return tokenizer
-
-    def _check(self, media: Tensor) -> None:
-        if media.dtype != torch.uint8 or media.ndim != 4 or media.shape[1] != 3:
-            raise ValueError(f"media = {media.dtype} {tuple(media.shape)} must be uint8 t 3 h w; decode to RGB, an image is one frame")
-        t, _, h, w = media.shape
-        if (t - 1) % self.temporal_stride:
-            raise ValueError(f"media has {t} frames, which must be 1 + a multiple of {self.temporal_stride}; cut the clip")
-        if h < self.stride or w < self.stride or h % self.stride or w % self.stride:
-            raise ValueError(f"media is {h} x {w} pixels, which must be multiples of {self.stride}; resize or crop it")

@@ -1,15 +1,19 @@
-"""What a reconstruction must get right: colours, edges at several resolutions, and a latent that is near its quantized value.
+"""What a tokenizer must get right: colours, edges at several resolutions, a latent near its quantized value, bits that all carry news.
 
-    reconstruction = mean(w |y - x|) + l2 mean(w (y - x)^2),   w = 1 + foreground * max_c |x - median(x)| (at most 1 a pixel)
+    reconstruction = mean(w |y - x|) + squared mean(w (y - x)^2),   w = 1 + foreground * max_c |x - median(x)| (at most 1 a pixel)
     gradient       = mean over resolutions 1, 1/2, 1/4 of mean |d(y - x)|, d = differences between neighbouring pixels
     commitment     = mean (latent - quantized)^2
+    balance        = mean over kinds, scales and channels of (mean over a kind's items and cells of the smooth bit)^2
 
-The weight keeps small things on a plain background from being averaged away. Without adversarial and semantic terms.
+The foreground weight keeps small things on a plain background from being averaged away. The running centre keeps bits alive over all
+media, balance keeps them alive within each kind (else one bit may just say "this is a clip"). Without adversarial and semantic terms.
 Report: §2.2.1. Ours: the terms and their weights.
-Letters: n items, t frames, c channels, h w pixels in [-1, 1].
+Letters: n items, d bits, t frames, c channels, h w pixels in [-1, 1].
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -22,12 +26,12 @@ def foreground_weight(target: Tensor, strength: float) -> Tensor:
     return 1 + strength * (target - median).abs().amax(2, keepdim=True).clamp(max=1)
 
 
-def reconstruction_loss(output: Tensor, target: Tensor, *, foreground: float, l2: float) -> Tensor:
-    """Weighted absolute plus `l2` times squared error of `n t c h w`, a scalar."""
+def reconstruction_loss(output: Tensor, target: Tensor, *, foreground: float, squared: float) -> Tensor:
+    """Weighted absolute plus `squared` times squared error of `n t c h w`, a scalar."""
     with torch.no_grad():
         weight = foreground_weight(target, foreground)
     error = output - target
-    return (weight * (error.abs() + l2 * error.square())).mean()
+    return (weight * (error.abs() + squared * error.square())).mean()
 
 
 def gradient_loss(output: Tensor, target: Tensor, num_resolutions: int = 3) -> Tensor:
@@ -43,3 +47,9 @@ def gradient_loss(output: Tensor, target: Tensor, num_resolutions: int = 3) -> T
 def commitment_loss(latent: Tensor, quantized: Tensor) -> Tensor:
     """Pulls the latent towards its quantized value (no gradient to the latter)."""
     return F.mse_loss(latent, quantized.detach())
+
+
+def balance_loss(soft: Sequence[Tensor], sizes: Sequence[int]) -> Tensor:
+    """soft: per scale `n d h_k w_k` in -1..1; the n frames are kinds of `sizes` frames, one after the other. A scalar in 0..1."""
+    means = [part.mean((0, 2, 3)).square().mean() for scale in soft for part in scale.split(list(sizes))]
+    return torch.stack(means).mean()

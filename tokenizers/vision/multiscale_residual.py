@@ -77,16 +77,18 @@ class MultiscaleResidualQuantizer(nn.Module):
         """The running feature `n d h w` resized to `scale` as positions: `n N_k d`."""
         return rearrange(down(total, self.scales(*total.shape[-2:])[scale]), "n d h w -> n (h w) d")
 
-    def quantize(self, latent: Tensor) -> Tensor:
-        """Training of the tokenizer: latent `n d h w` -> the sum over scales `n d h w` (no gradient), statistics updated."""
+    def quantize(self, latent: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Training of the tokenizer: latent `n d h w` -> the sum over scales `n d h w` (no gradient) and, per scale, the bits as smooth
+        functions of the latent `n d h_k w_k` in -1..1 (with gradient). The statistics move towards this batch."""
         self._check(latent)
-        latent = latent.detach()
         total = torch.zeros_like(latent)
+        soft = []
         for scale, cells in enumerate(self.scales(*latent.shape[-2:])):
             residual = down(latent - total, cells)
-            self.levels.update(residual, scale)
-            total = total + up(self.levels.value(self.levels.bit(residual, scale), scale), latent.shape[-2:])
-        return total
+            self.levels.update(residual.detach(), scale)
+            soft.append(self.levels.soft(residual, scale))
+            total = total + up(self.levels.value(self.levels.bit(residual.detach(), scale), scale), latent.shape[-2:])
+        return total, tuple(soft)
 
     def prefix(self, bits: int) -> "MultiscaleResidualQuantizer":
         """The quantizer of the first `bits` channels (a copy): it gives the same bits for them."""

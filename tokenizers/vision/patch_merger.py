@@ -35,5 +35,5 @@ class PatchMerger(nn.Module):
         x = torch.cat([cnn + self.slots[0, :k], vit + self.slots[1, :k]], dim=2)                              # n m 2K C
         q, key, v = rearrange(self.qkv(self.norm(x)), "n m k (three h c) -> three (n m) h k c", three=3, h=self.num_heads)
         mixed = F.scaled_dot_product_attention(q, key, v)
-        x = x + self.mix(rearrange(mixed, "(n m) h k c -> n m k (h c)", n=x.shape[0], m=x.shape[1]))
+        x = x + self.mix(rearrange(mixed, "(n m) h k c -> n m k (h c)", m=x.shape[1]))
         return self.out(x.mean(2))

@@ -91,7 +91,7 @@ class UnderstandingEncoder(nn.Module):
         x = self.embed(patches) + positions_2d(h, w, self.config.dim).to(self.embed.weight)
         for layer in self.layers:
             x = layer(x)
-        vit = rearrange(self.norm(x), "(n f) (h w) c -> n f h w c", n=len(pixels), h=h)
+        vit = rearrange(self.norm(x), "(n f) (h w) c -> n f h w c", f=pixels.shape[1], h=h)
         cnn = self.project(rearrange(features.to(self.project.weight.dtype), "n f c h w -> n f h w c"))
         return self.merger(groups(cnn), groups(vit))
 
