@@ -37,103 +37,106 @@ class PackedSample:
 
 def collate(rows: list[list[PackedSample]], length: int, widths: Widths) -> PackedSequence:
     """B rows of samples -> one batch of B x `length`; a row that is too long is a bug of the packer."""
-    parts = _Parts(length)
+    parts = _Parts()
     for row, samples in enumerate(rows):
-        cursor = row * length
         for number, sample in enumerate(samples):
             group = 0
             for block in sample.groups:
-                parts.add(block, cursor, number, group)
-                cursor += len(block)
+                parts.add(block, number, group)
                 group += int(block.group[-1]) + 1
-        assert cursor <= (row + 1) * length, f"row {row} holds {cursor - row * length} positions, more than {length}"
-        parts.pad((row + 1) * length - cursor)
-    return parts.finish(len(rows), widths, tuple(tuple(s.id for s in samples) for samples in rows))
+        size = parts.cursor - row * length
+        assert size <= length, f"row {row} holds {size} positions, more than {length}"
+        parts.pad(length - size)
+    return parts.finish(len(rows), length, widths, tuple(tuple(s.id for s in samples) for samples in rows))
 
 
 class _Parts:
-    """Lists of tensors that grow block by block."""
+    """Lists that grow block by block: one number or tensor a block, joined at the end."""
 
-    def __init__(self, length: int) -> None:
-        self.length = length
-        self.lists: dict[str, list[Tensor]] = {}
+    def __init__(self) -> None:
+        self.cursor = 0
+        self.spans: dict[str, list[tuple[int, ...]]] = {}  # (start, size, value ...) per block
+        self.tensors: dict[str, list[Tensor]] = {}
         self.understand: dict[tuple[int, ...], list[tuple[Tensor, Tensor, Tensor]]] = {}
 
-    def put(self, name: str, value: Tensor) -> None:
-        self.lists.setdefault(name, []).append(value)
-
-    def add(self, block: TokenGroups, cursor: int, sample: int, group: int) -> None:
-        size = len(block)
-        at = torch.arange(cursor, cursor + size)
-        for name, value in (("sample", sample), ("segment", block.segment), ("kind", int(block.kind)), ("frame", block.frame)):
-            self.put(name, torch.full((size,), value))
-        self.put("group", block.group + group)
-        self.put("kept", torch.full((size,), block.kept))
-        self.put("coords", block.coords)
-        self._reads(block, at)
-        self._targets(block, at)
-
-    def _reads(self, block: TokenGroups, at: Tensor) -> None:
+    def add(self, block: TokenGroups, sample: int, group: int) -> None:
+        size, start = len(block), self.cursor
+        self._span("all", start, size, sample, block.segment, int(block.kind), block.frame, int(block.kept), group)
+        self._put("group", block.group)
+        self._put("coords", block.coords)
         if block.text is not None:
-            self.put("text_at", at)
-            self.put("text", block.text)
+            self._span("text", start, size)
+            self._put("text", block.text)
         elif block.vision is not None:
-            self.put("vision_at", at)
-            self.put("vision", block.vision)
-            self.put("vision_scale", torch.full((len(at),), block.scale))
+            self._span("vision", start, size, block.scale)
+            self._put("vision", block.vision)
         elif block.audio is not None:
-            self.put("audio_at", at)
-            self.put("audio", block.audio)
+            self._span("audio", start, size)
+            self._put("audio", block.audio)
         elif block.understand is not None:
             pixels, features = block.understand.pixels, block.understand.features
-            self.understand.setdefault((*pixels.shape, *features.shape), []).append((pixels, features, at))
+            place = torch.arange(start, start + size)
+            self.understand.setdefault((*pixels.shape, *features.shape), []).append((pixels, features, place))
+        self._targets(block, start, size)
+        self.cursor += size
 
-    def _targets(self, block: TokenGroups, at: Tensor) -> None:
+    def _targets(self, block: TokenGroups, start: int, size: int) -> None:
         if block.text_target is not None:
-            has = block.text_target >= 0
-            self.put("text_target_at", at[has])
-            self.put("text_target", block.text_target[has])
-            self.put("text_weight", block.text_weight[has])
-            self.put("text_choice", torch.full((int(has.sum()),), int(block.choice)))
-        if block.vision_target is not None:
-            at_vision = at[-len(block.vision_target) :]
-            self.put("vision_target_at", at_vision)
-            self.put("vision_target", block.vision_target)
-            self.put("vision_target_scale", torch.full((len(at_vision),), block.scale))
-            self.put("vision_weight", torch.full((len(at_vision),), block.vision_weight))
+            self._span("text_target", start, size, int(block.choice))
+            self._put("text_target", block.text_target)
+            self._put("text_weight", block.text_weight)
+        if block.vision_target is not None:  # a block may be longer than its targets: they belong to its last positions
+            count = block.vision_target.shape[0]
+            self._span("vision_target", start + size - count, count, block.scale)
+            self._put("vision_target", block.vision_target)
+            self._put("vision_weight", torch.full((count,), block.vision_weight))
         if block.audio_target is not None:
-            at_audio = at[-len(block.audio_target) :]
-            self.put("audio_target_at", at_audio)
-            self.put("audio_target", block.audio_target)
+            count = block.audio_target.shape[0]
+            self._span("audio_target", start + size - count, count)
+            self._put("audio_target", block.audio_target)
 
     def pad(self, size: int) -> None:
-        for name, value in (("sample", -1), ("segment", -1), ("kind", -1), ("frame", -1), ("group", 0)):
-            self.put(name, torch.full((size,), value))
-        self.put("kept", torch.ones(size, dtype=torch.bool))
-        self.put("coords", torch.zeros(size, 3))
+        self._span("all", self.cursor, size, -1, -1, -1, -1, 1, 0)
+        self._put("group", torch.zeros(size, dtype=torch.int64))
+        self._put("coords", torch.zeros(size, 3))
+        self.cursor += size
 
-    def joined(self, name: str, *shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
-        parts = [p for p in self.lists.get(name, []) if len(p)]
-        return torch.cat(parts).to(dtype) if parts else torch.zeros((0, *shape), dtype=dtype)
+    def _span(self, name: str, *numbers: int) -> None:
+        self.spans.setdefault(name, []).append(numbers)
 
-    def finish(self, rows: int, widths: Widths, ids: tuple[tuple[str, ...], ...]) -> PackedSequence:
-        def grid(name: str, dtype: torch.dtype = torch.int64) -> Tensor:
-            return self.joined(name, dtype=dtype).view(rows, self.length)
+    def _put(self, name: str, value: Tensor) -> None:
+        self.tensors.setdefault(name, []).append(value)
 
+    def _joined(self, name: str, *shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
+        return torch.cat(self.tensors[name]).to(dtype) if name in self.tensors else torch.zeros((0, *shape), dtype=dtype)
+
+    def _spread(self, name: str, num_values: int = 0) -> tuple[Tensor, ...]:
+        """Positions of all spans of a name, and their values repeated over them."""
+        spans = torch.tensor(self.spans.get(name, []), dtype=torch.int64).reshape(-1, 2 + num_values)
+        start, size, *values = spans.unbind(1)
+        before = torch.repeat_interleave(start - (size.cumsum(0) - size), size)
+        return (before + torch.arange(before.shape[0]), *(torch.repeat_interleave(value, size) for value in values))
+
+    def finish(self, rows: int, length: int, widths: Widths, ids: tuple[tuple[str, ...], ...]) -> PackedSequence:
         d, q, real = widths.bits, widths.num_codebooks, torch.float32
-        sample = grid("sample")
-        target_at, target, choice = self.joined("text_target_at"), self.joined("text_target"), self.joined("text_choice")
+        _, sample, segment, kind, frame, kept, first = (x.view(rows, length) for x in self._spread("all", 6))
+        vision_at, vision_scale = self._spread("vision", 1)
+        target_at, choice = self._spread("text_target", 1)
+        target, weight = self._joined("text_target"), self._joined("text_weight", dtype=real)
+        aims = target >= 0
+        target_at, target, weight, choice = target_at[aims], target[aims], weight[aims], choice[aims]
+        vision_target_at, vision_target_scale = self._spread("vision_target", 1)
         return PackedSequence(
-            sample=sample, segment=grid("segment"), kind=grid("kind"), group=grid("group"), frame=grid("frame"),
-            kept=grid("kept", torch.bool), coords=self.joined("coords", 3, dtype=real).view(rows, self.length, 3),
-            text_at=self.joined("text_at"), text=self.joined("text"),
-            vision_at=self.joined("vision_at"), vision=self.joined("vision", d, dtype=real), vision_scale=self.joined("vision_scale"),
-            audio_at=self.joined("audio_at"), audio=self.joined("audio", q), understand=self._understand(widths),
-            text_target_at=target_at, text_target=target, text_weight=self.joined("text_weight", dtype=real), text_choice=choice,
+            sample=sample, segment=segment, kind=kind, group=self._joined("group").view(rows, length) + first, frame=frame, kept=kept.bool(),
+            coords=self._joined("coords", 3, dtype=real).view(rows, length, 3),
+            text_at=self._spread("text")[0], text=self._joined("text"),
+            vision_at=vision_at, vision=self._joined("vision", d, dtype=real), vision_scale=vision_scale,
+            audio_at=self._spread("audio")[0], audio=self._joined("audio", q), understand=self._understand(widths),
+            text_target_at=target_at, text_target=target, text_weight=weight, text_choice=choice,
             next_target=_next_targets(target_at, target, choice, sample.flatten()),
-            vision_target_at=self.joined("vision_target_at"), vision_target=self.joined("vision_target", d, dtype=real),
-            vision_target_scale=self.joined("vision_target_scale"), vision_weight=self.joined("vision_weight", dtype=real),
-            audio_target_at=self.joined("audio_target_at"), audio_target=self.joined("audio_target", q), sample_ids=ids,
+            vision_target_at=vision_target_at, vision_target=self._joined("vision_target", d, dtype=real),
+            vision_target_scale=vision_target_scale, vision_weight=self._joined("vision_weight", dtype=real),
+            audio_target_at=self._spread("audio_target")[0], audio_target=self._joined("audio_target", q), sample_ids=ids,
         )
 
     def _understand(self, widths: Widths) -> tuple[UnderstandBatch, ...]:

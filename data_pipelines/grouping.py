@@ -11,20 +11,19 @@ Letters: N positions, T frames, K scales, d bits, Q codebooks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ernie5.data_pipelines.group_audio import sound_groups
 from ernie5.data_pipelines.group_vision import picture_groups, understood_groups
 from ernie5.data_pipelines.history import HistoryConfig
-from ernie5.sequence import Choice, Kind, Modality, Role, Segment, TokenGroups
+from ernie5.sequence import Kind, Modality, Role, Segment, TokenGroups
 from ernie5.tokenizers.base import Quantizer, VisionCodes
 from ernie5.tokenizers.special_tokens import SpecialToken
 from ernie5.uni_rope import index_after, line_coords
-
-import numpy as np
 
 BEGIN = {Modality.IMAGE: SpecialToken.BOI, Modality.VIDEO: SpecialToken.BOV, Modality.AUDIO: SpecialToken.BOA}
 END = {Modality.IMAGE: SpecialToken.EOI, Modality.VIDEO: SpecialToken.EOV, Modality.AUDIO: SpecialToken.EOA}
@@ -59,15 +58,15 @@ class Grouping:
     def document(self, segments: list[Coded], random: np.random.Generator, ended: bool = True) -> list[TokenGroups]:
         """All groups of one sample, in order. `ended` False leaves the document open (a prompt to be continued)."""
         builder = _Builder()
-        builder.text([SpecialToken.BOS], segment=0)
+        builder.text([int(SpecialToken.BOS)], segment=0)
         for number, segment in enumerate(segments):
             if segment.modality is Modality.TEXT:
                 conditions = any(s.role is Role.GENERATE and s.modality is not Modality.TEXT for s in segments[number + 1 :])
-                builder.text(segment.codes, number, weight=self.prompt_weight if conditions else 1.0)
+                builder.text(segment.codes.tolist(), number, weight=self.prompt_weight if conditions else 1.0)
                 continue
             generate = segment.role is Role.GENERATE
-            builder.text([BEGIN[segment.modality]], number, predicted=generate)
-            origin = builder.index
+            builder.text([int(BEGIN[segment.modality])], number, predicted=generate)
+            origin = builder.origin
             if segment.modality is Modality.AUDIO:
                 blocks = sound_groups(segment.codes, number, origin, generate, self.codebook_size)
             elif generate:
@@ -75,57 +74,73 @@ class Grouping:
             else:
                 blocks = understood_groups(segment, number, origin, self.merge, self.chunk_frames)
             builder.media(blocks)
-            builder.text([END[segment.modality]], number, predicted=False)
+            builder.text([int(END[segment.modality])], number, predicted=False)
             if not generate:
-                builder.text([SpecialToken.SEP], number)
-        if ended:
-            builder.end()
-        return builder.blocks
+                builder.text([int(SpecialToken.SEP)], number)
+        return builder.document(ended)
 
 
 class _Builder:
-    """Appends blocks, counts the running index and hands every text position the target that follows it."""
+    """Collects runs of text and blocks of media, counts the running index, and gives every text position the target that follows it."""
 
     def __init__(self) -> None:
-        self.blocks: list[TokenGroups] = []
+        self.done: list[TokenGroups] = []
         self.index = 0
+        self.ids: list[int] = []       # the open run of text: what is read,
+        self.targets: list[int] = []   # what is predicted (-1 = nothing),
+        self.weights: list[float] = []  # and how much it counts
+        self.segment = 0
 
-    def text(self, ids: list[int] | Tensor, segment: int, weight: float = 1.0, predicted: bool = True) -> None:
-        """Append text positions; the text position right before them predicts the first (unless it is not the model's to predict)."""
-        ids = torch.as_tensor(ids, dtype=torch.int64)
-        if not len(ids):
+    def text(self, ids: list[int], segment: int, weight: float = 1.0, predicted: bool = True) -> None:
+        """Append text positions; the position before them predicts the first, unless that is not the model's to predict."""
+        if not ids:
             return
         if predicted:
-            self._aim(int(ids[0]), weight)
-        target = torch.cat([ids[1:], torch.tensor([-1])])
-        self.blocks.append(
-            TokenGroups(
-                segment=segment, kind=Kind.TEXT, group=torch.arange(len(ids)), coords=line_coords(self.index, len(ids)), text=ids,
-                text_target=target, text_weight=torch.full((len(ids),), weight),
-            )
-        )
-        self.index += len(ids)
+            self._aim(ids[0], weight)
+        self.segment = segment  # a run may span text segments: only generated frames look at the number
+        self.ids += ids
+        self.targets += [*ids[1:], -1]
+        self.weights += [weight] * len(ids)
+
+    @property
+    def origin(self) -> int:
+        """Where a medium that begins now stands."""
+        return self.index + len(self.ids)
 
     def media(self, blocks: list[TokenGroups]) -> None:
-        """Append the blocks of a medium. The first target of a generated medium belongs to its BOx position."""
+        """Append the blocks of a medium. An empty first block carries the target of the begin token before it."""
         first, *rest = blocks
-        if not len(first):  # only a target: hang it on the begin token
-            begin = self.blocks[-1]
-            self.blocks[-1] = replace(
-                begin, vision_target=first.vision_target, vision_weight=first.vision_weight, audio_target=first.audio_target
-            )
+        if len(first):
+            self._close()
+        else:
+            self._close(first)
             blocks = rest
-        self.blocks.extend(blocks)
-        if blocks:
-            self.index = max(self.index, max(index_after(b.coords) for b in blocks))
+        self.done += blocks
+        self.index = max([self.index, *(index_after(block.coords) for block in blocks)])
 
-    def end(self) -> None:
-        self._aim(int(SpecialToken.EOS), 1.0)
+    def document(self, ended: bool) -> list[TokenGroups]:
+        """All blocks; an ended document predicts EOS at its last text position."""
+        if ended:
+            self._aim(int(SpecialToken.EOS), 1.0)
+        self._close()
+        return self.done
 
     def _aim(self, target: int, weight: float) -> None:
-        if not self.blocks or self.blocks[-1].kind is not Kind.TEXT or self.blocks[-1].choice is not Choice.ANY:
+        if self.ids:  # else a medium comes before, and its end is decided elsewhere
+            self.targets[-1], self.weights[-1] = target, weight
+
+    def _close(self, carried: TokenGroups | None = None) -> None:
+        if not self.ids:
             return
-        last = self.blocks[-1]
-        targets, weights = last.text_target.clone(), last.text_weight.clone()
-        targets[-1], weights[-1] = target, weight
-        self.blocks[-1] = replace(last, text_target=targets, text_weight=weights)
+        size = len(self.ids)
+        self.done.append(
+            TokenGroups(
+                segment=self.segment, kind=Kind.TEXT, group=torch.arange(size), coords=line_coords(self.index, size),
+                text=torch.tensor(self.ids), text_target=torch.tensor(self.targets), text_weight=torch.tensor(self.weights),
+                vision_target=None if carried is None else carried.vision_target,
+                vision_weight=1.0 if carried is None else carried.vision_weight,
+                audio_target=None if carried is None else carried.audio_target,
+            )
+        )
+        self.index += size
+        self.ids, self.targets, self.weights = [], [], []

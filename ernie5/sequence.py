@@ -110,7 +110,7 @@ class TokenGroups:
     audio_target: Tensor | None = None           # N Q      codes; codebook_size = EOA; -1 = no target
 
     def __len__(self) -> int:
-        return len(self.group)
+        return self.group.shape[0]
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def process_start(pid: int) -> str | None:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return "alive"  # no /proc on this system: a pid in use counts as the same process
-    return None if False else f"{boot}:{fields[19]}"  # state, start time; a zombie holds nothing any more
+    return None if fields[0] == "Z" else f"{boot}:{fields[19]}"  # state, start time; a zombie holds nothing any more
 
 
 def _may_live(other: dict[str, str | int | None]) -> bool:

@@ -68,11 +68,16 @@ def _accuracy_curves(run: RunRecord) -> Html | None:
     figures = []
     for kind, colour in zip(KINDS, (COLOURS["vision"], COLOURS["text"], COLOURS["audio"]), strict=True):
         rows = (f"text_to_{kind}", f"{kind}_to_text")
-        values = [np.array([number(dig(e, f"{row}.accuracy")) or np.nan for e in known.values()], dtype=float) for row in rows]
+        values = [np.array([_accuracy(e, row) for e in known.values()]) for row in rows]
         if np.isfinite(values).any():
             drawn = [Curve(v, c, direction_name(row), smooth=False) for v, c, row in zip(values, (colour, COLOURS["total"]), rows, strict=True)]
             figures.append(_figure(kind, "accuracy on held-out combinations over steps", line_chart(np.array(list(known)), drawn)))
     return el("div", figures, class_="charts")
+
+
+def _accuracy(evaluation: dict, row: str) -> float:
+    value = number(dig(evaluation, f"{row}.accuracy"))
+    return float("nan") if value is None else value
 
 
 def heldout(run: RunRecord) -> Html | None:

@@ -27,10 +27,10 @@ def test_generated_image_layout() -> None:
     words, image = text(random, 2), picture(random, Role.GENERATE)
     blocks = grouping().document([words, image], random)
     ids = words.codes.tolist()
-    assert [len(b) for b in blocks] == [1, 2, 1, 4, 16, 1, 1]  # BOS, text, BOI, scale 2, scale 3, pooled, EOI
+    assert [len(b) for b in blocks] == [4, 4, 16, 1, 1]  # BOS + text + BOI, scale 2, scale 3, pooled, EOI
     assert flat(blocks, "text") == [S.BOS, *ids, S.BOI, S.EOI]
     assert flat(blocks, "text_target") == [*ids, S.BOI, -1, S.EOS]  # BOI predicts bits; the pooled sum of an image has no target
-    begin, second, third, pooled = blocks[2:6]
+    begin, second, third, pooled = blocks[:4]
     assert begin.vision_target.shape == (1, 8) and second.vision_target.shape == (4, 8) and third.vision_target.shape == (16, 8)
     assert pooled.vision_target is None and pooled.vision.shape == (1, 8)
     coded = grouping().quantizer.encode(image.codes.latent)
@@ -54,13 +54,13 @@ def test_generated_clip_lets_the_model_choose_its_length() -> None:
 def test_generated_sound_layout() -> None:
     random = np.random.default_rng(0)
     noise = sound(random, Role.GENERATE, frames=3)
-    bos, begin, frames, end = grouping().document([noise], random)
-    assert begin.text.tolist() == [S.BOA] and torch.equal(begin.audio_target[0], noise.codes[0])
+    begin, frames, end = grouping().document([noise], random)
+    assert begin.text.tolist() == [S.BOS, S.BOA] and torch.equal(begin.audio_target, noise.codes[:1])
     assert torch.equal(frames.audio, noise.codes)
     assert torch.equal(frames.audio_target[:2], noise.codes[1:])
     assert (frames.audio_target[2] == CODEBOOK_SIZE).all()
     assert end.text.tolist() == [S.EOA] and end.text_target.tolist() == [S.EOS]
-    assert bos.text_target.tolist() == [S.BOA]
+    assert begin.text_target.tolist() == [S.BOA, -1]
 
 
 @pytest.mark.parametrize(("name", "tokens"), [("image_to_text", [4]), ("video_to_text", [4, 4, 4])])
@@ -100,9 +100,9 @@ def test_prompt_weight_acts_on_conditioning_text_only() -> None:
 def test_flips_change_the_history_and_the_targets_follow() -> None:
     clean = grouping().document(documents()["text_to_image"], np.random.default_rng(5))
     dirty = grouping(HistoryConfig(flip_max=0.5, frame_drop=0.0)).document(documents()["text_to_image"], np.random.default_rng(5))
-    assert torch.equal(clean[2].vision_target, dirty[2].vision_target)  # scale 1 has no history inside the frame
-    assert not torch.equal(clean[3].vision, dirty[3].vision)
-    assert not torch.equal(clean[4].vision_target, dirty[4].vision_target)
+    assert torch.equal(clean[0].vision_target, dirty[0].vision_target)  # scale 1 has no history inside the frame
+    assert not torch.equal(clean[1].vision, dirty[1].vision)
+    assert not torch.equal(clean[2].vision_target, dirty[2].vision_target)
 
 
 def test_next_targets_stay_inside_runs_of_text() -> None:

@@ -1,6 +1,7 @@
 """The vision tokenizer as a whole: training, encode, decode, save and load."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +13,8 @@ from ernie5.tokenizers.vision.losses import balance_loss, foreground_weight, gra
 from ernie5.tokenizers.vision.train import train_vision_tokenizer
 
 SIZES = VisionTokenizerConfig(
-    channels=(8, 8, 16), blocks=(0, 0, 1), bits=6, image_steps=12, image_batch=4, video_steps=6, video_images=2, video_clips=2, warmup_steps=2
+    channels=(8, 8, 16), blocks=(0, 0, 1), bits=6, warmup_steps=2,
+    image_steps=6, image_batch=4, video_steps=3, video_images=2, video_clips=2,
 )
 
 
@@ -40,13 +42,11 @@ def test_training_is_a_function_of_the_seed(tokenizer):
 
 
 def test_training_learns():
-    from dataclasses import replace
-
     def error(steps: int) -> float:
-        trained = train_vision_tokenizer(replace(SIZES, image_steps=steps, video_steps=steps), IMAGES, CLIPS, seed=3)
-        return sum((trained.reconstruct(m).float() - m.float()).square().mean().item() for m in IMAGES + CLIPS)
+        trained = train_vision_tokenizer(replace(SIZES, image_steps=steps, video_steps=1), IMAGES, [], seed=3)
+        return sum((trained.reconstruct(m).float() - m.float()).square().mean().item() for m in IMAGES)
 
-    assert error(40) < 0.7 * error(1)
+    assert error(30) < 0.7 * error(1)
 
 
 def test_codes_have_the_shapes_of_the_contract(tokenizer):
@@ -97,8 +97,6 @@ def test_media_that_do_not_fit_are_named(tokenizer, media, words):
 
 
 def test_training_copes_with_missing_kinds_and_several_shapes():
-    from dataclasses import replace
-
     quick = replace(SIZES, image_steps=2, video_steps=2)
     assert train_vision_tokenizer(quick, [], CLIPS, seed=0).encode(CLIPS[0]).latent.isfinite().all()
     assert train_vision_tokenizer(quick, IMAGES, [], seed=0).reconstruct(CLIPS[0]).shape == CLIPS[0].shape

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ernie5.tokenizers.audio.mel import log_mel, mel_filters
-from ernie5.tokenizers.audio.spectrogram import Spectrogram
+from ernie5.tokenizers.audio.spectrogram import Spectrogram, magnitudes_of
 
 WINDOWS = (256, 768, 2048)
 FLOOR = 0.1
@@ -37,7 +37,7 @@ def multi_resolution_loss(decoded: Tensor, sounds: Tensor, windows: tuple[int, .
     for window in windows:
         spectrogram = Spectrogram(window, window // 2)
         padding = (0, -sounds.shape[-1] % spectrogram.hop)
-        a, b = (_magnitudes(spectrogram.spectra(F.pad(x, padding))) for x in (decoded, sounds))
+        a, b = (magnitudes_of(spectrogram.spectra(F.pad(x, padding))) for x in (decoded, sounds))
         convergence = (a - b).abs().mean() / b.abs().mean().clamp_min(FLOOR)
         total = total + convergence + 0.3 * (torch.log(a + FLOOR) - torch.log(b + FLOOR)).abs().mean()
     return total / len(windows)
@@ -48,7 +48,7 @@ def log_mel_distance(decoded: Tensor, sounds: Tensor, sample_rate_hz: int, num_b
     spectrogram = Spectrogram(1024, 256)
     padding = (0, -sounds.shape[-1] % spectrogram.hop)
     filters = mel_filters(num_bands, spectrogram.num_bins, sample_rate_hz)
-    a, b = (log_mel(spectrogram.spectra(F.pad(x, padding)).abs(), filters, FLOOR) for x in (decoded, sounds))
+    a, b = (log_mel(magnitudes_of(spectrogram.spectra(F.pad(x, padding))), filters, FLOOR) for x in (decoded, sounds))
     return (a - b).abs().mean()
 
 
@@ -67,8 +67,3 @@ def distillation_loss(projected: Tensor, taught: Tensor, kind: Literal["l2", "co
     if kind == "cosine":
         return 1 - F.cosine_similarity(projected, taught, dim=-1).mean()
     return F.mse_loss(projected, taught)
-
-
-def _magnitudes(spectra: Tensor) -> Tensor:
-    # the gradient of |z| does not exist at 0, and digital silence is exactly 0
-    return (spectra.real.square() + spectra.imag.square() + 1e-8).sqrt()

@@ -18,6 +18,11 @@ from einops import rearrange
 from torch import Tensor
 
 
+def magnitudes_of(spectra: Tensor) -> Tensor:
+    """|z| of any shape; several times faster on CPUs than `abs`, and unlike it differentiable where z = 0."""
+    return torch.addcmul(spectra.real.square(), spectra.imag, spectra.imag).add(1e-12).sqrt()
+
+
 @dataclass(frozen=True)
 class Spectrogram:
     """One pair of transforms; `hop` divides the number of samples and is at most half of `fft_size`."""
@@ -48,7 +53,7 @@ class Spectrogram:
 
     def compressed(self, sounds: Tensor) -> Tensor:
         """float `n s` -> `n t b`, zero or more."""
-        return self.compress(self.spectra(sounds).abs())
+        return self.compress(magnitudes_of(self.spectra(sounds)))
 
     def compress(self, magnitudes: Tensor) -> Tensor:
         """log(1 + magnitude / floor)"""

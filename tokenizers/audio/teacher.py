@@ -17,7 +17,7 @@ from einops import rearrange, reduce
 from torch import Tensor
 
 from ernie5.tokenizers.audio.mel import log_mel, mel_filters
-from ernie5.tokenizers.audio.spectrogram import Spectrogram
+from ernie5.tokenizers.audio.spectrogram import Spectrogram, magnitudes_of
 
 
 class AudioTeacher(Protocol):
@@ -30,22 +30,22 @@ class AudioTeacher(Protocol):
 
 
 class LogMelTeacher:
-    """Log-mel energies of eight short frames per codec frame, averaged over the frame."""
+    """Log-mel energies of four short frames per codec frame, averaged over the frame."""
 
-    STEPS = 8
+    STEPS = 4
 
     def __init__(self, sample_rate_hz: int = 16_000, hop_samples: int = 1280, dim: int = 64, floor: float = 1.0) -> None:
         if hop_samples % self.STEPS:
             raise ValueError(f"hop_samples = {hop_samples} must be a multiple of {self.STEPS} for the log-mel teacher; "
                              "use 1280 or teacher: none")
         self.dim, self.floor = dim, floor
-        self.spectrogram = Spectrogram(fft_size=8 * hop_samples // self.STEPS, hop=hop_samples // self.STEPS)
+        self.spectrogram = Spectrogram(fft_size=hop_samples, hop=hop_samples // self.STEPS)
         self.filters = mel_filters(dim, self.spectrogram.num_bins, sample_rate_hz)
 
     @torch.no_grad()
     def features(self, sounds: Tensor) -> Tensor:
         """float `n s` -> log-mel `n f dim`"""
-        mel = log_mel(self.spectrogram.spectra(sounds).abs(), self.filters, self.floor)
+        mel = log_mel(magnitudes_of(self.spectrogram.spectra(sounds)), self.filters, self.floor)
         return reduce(mel, "n (f k) m -> n f m", "mean", k=self.STEPS)
 
 

@@ -21,6 +21,7 @@ from ernie5.run.progress import progress
 from ernie5.run.random_streams import stream
 from ernie5.tokenizers.audio import losses
 from ernie5.tokenizers.audio.codec import AudioCodec, AudioCodecConfig
+from ernie5.tokenizers.audio.spectrogram import magnitudes_of
 from ernie5.tokenizers.audio.teacher import AudioTeacher, LogMelTeacher, WhisperTeacher
 from ernie5.tokenizers.muon import MuonWithAdamW, flat_then_linear
 
@@ -122,7 +123,7 @@ class _Trainer:
     def _loss(self, sounds: Tensor, step: int) -> Tensor:
         training, autoencoder = self.training, self.codec.autoencoder
         spectra = autoencoder.spectrogram.spectra(sounds)                              # n t b
-        target = autoencoder.spectrogram.compress(spectra.abs())
+        target = autoencoder.spectrogram.compress(magnitudes_of(spectra))
         latents = autoencoder.encode(target)                                           # n f d
         if step < self.first_quantized:
             return losses.magnitude_loss(autoencoder.decode(latents), target)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import torch
 from einops import rearrange
 from torch import Tensor, nn
 
@@ -35,7 +34,7 @@ class AutoencoderConfig:
 
     def __post_init__(self) -> None:
         if len(self.channels) < 2 or any(c % GROUPS for c in self.channels):
-            raise ValueError(f"autoencoder.channels = {self.channels} must be two or more multiples of {GROUPS}; use for example (16, 32, 64)")
+            raise ValueError(f"autoencoder.channels = {self.channels} must be two or more multiples of {GROUPS}; for example (16, 32, 64)")
         if len(self.blocks) != len(self.channels):
             raise ValueError(f"autoencoder.blocks = {self.blocks} must have one number per level; give {len(self.channels)} numbers")
 
@@ -108,11 +107,11 @@ class CausalAutoencoder(nn.Module):
 
 
 def inflate(image: CausalAutoencoder, video: CausalAutoencoder) -> None:
-    """Overwrite `video` so that it treats single frames exactly as `image` does (pictures: identical; clips: a picture per latent frame)."""
+    """Overwrite `video` so that it treats single frames exactly as `image` does (a clip: one picture a latent frame)."""
     if video.config.image_model() != image.config:
         raise ValueError(f"the image model has {image.config}, the video model {video.config}; all but the temporal sizes must agree")
     for old, new in zip(image.modules(), video.modules(), strict=True):
-        if isinstance(new, CausalConv):  # the convolution of CausalUp too: its frames are repeated
+        if isinstance(new, CausalConv) and isinstance(old, CausalConv):  # the convolution of CausalUp too: its frames are repeated
             new.inflate_from(old)
         elif not list(new.children()):   # norms: weights and running statistics
             new.load_state_dict(old.state_dict())

@@ -13,6 +13,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -99,7 +100,7 @@ class VisionGenerationTokenizer(nn.Module):
         """The quantized sum over scales `t' d h' w'` -> uint8 `t c h w`."""
         bits = self.quantizer.bits
         if codes.ndim != 4 or codes.shape[1] != bits:
-            raise ValueError(f"codes have shape {tuple(codes.shape)}, which must be t' {bits} h' w'; use the sum of this tokenizer's quantizer")
+            raise ValueError(f"codes have shape {tuple(codes.shape)}, which must be t' {bits} h' w'; use this quantizer's sum")
         return to_uint8(self.autoencoder.decode(codes[None])[0])
 
     def reconstruct(self, media: Tensor) -> Tensor:
@@ -130,9 +131,9 @@ class VisionGenerationTokenizer(nn.Module):
         stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         if stored.get("kind") != "vision" or stored.get("format") != FORMAT_VERSION:
             raise ValueError(f"{folder / 'config.json'} is no vision tokenizer of format {FORMAT_VERSION}; train one or name its folder")
-        sizes = {key: tuple(value) if isinstance(value, list) else value for key, value in stored["autoencoder"].items()}
+        sizes: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in stored["autoencoder"].items()}
         tokenizer = cls(GenerationTokenizerConfig(AutoencoderConfig(**sizes), stored["num_scales"]))
         tokenizer.load_state_dict(load_file(folder / "model.safetensors"))
         if tokenizer.fingerprint != stored["fingerprint"]:
-            raise ValueError(f"{folder / 'model.safetensors'} does not belong to its config.json (fingerprints differ); copy or train it again")
+            raise ValueError(f"{folder / 'model.safetensors'} does not belong to its config.json (other fingerprint); copy both again")
         return tokenizer

@@ -11,6 +11,8 @@ Letters: n frames, d bits, h w latent grid, K scales, N_k = h_k w_k positions of
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -21,14 +23,14 @@ from ernie5.tokenizers.vision.bitwise_quantizer import BitwiseQuantizer
 from ernie5.tokenizers.vision.scales import scale_schedule
 
 
-def down(x: Tensor, size: tuple[int, int]) -> Tensor:
+def down(x: Tensor, size: Sequence[int]) -> Tensor:
     """Area average of `n d h w` to `n d h_k w_k`."""
-    return x if x.shape[-2:] == size else F.adaptive_avg_pool2d(x, size)
+    return x if x.shape[-2:] == tuple(size) else F.adaptive_avg_pool2d(x, (size[0], size[1]))
 
 
-def up(x: Tensor, size: tuple[int, int]) -> Tensor:
+def up(x: Tensor, size: Sequence[int]) -> Tensor:
     """Bilinear resize of `n d h_k w_k` to `n d h w`."""
-    return x if x.shape[-2:] == size else F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+    return x if x.shape[-2:] == tuple(size) else F.interpolate(x, size=list(size), mode="bilinear", align_corners=False)
 
 
 class MultiscaleResidualQuantizer(nn.Module):
@@ -56,7 +58,7 @@ class MultiscaleResidualQuantizer(nn.Module):
         size = latent.shape[-2:]
         sizes = self.scales(*size)
         if flips is not None and len(flips) != len(sizes):
-            raise ValueError(f"flips has {len(flips)} masks, but a latent grid of {size[0]} x {size[1]} has {len(sizes)} scales; give one each")
+            raise ValueError(f"flips has {len(flips)} masks, but a grid of {size[0]} x {size[1]} has {len(sizes)} scales; give one each")
         total = torch.zeros_like(latent)
         targets, reads = [], []
         for scale, cells in enumerate(sizes):

@@ -43,8 +43,8 @@ def train_vision_tokenizer(
         image = CausalAutoencoder(config.autoencoder.image_model())
         tokenizer = VisionGenerationTokenizer(sizes)
     if pictures:
-        batches = MediaBatches(pictures, config.image_batch, seed=seed, purpose="vision tokenizer images")
-        _fit(config, image, tokenizer.quantizer, [batches], [1.0], config.image_steps, f"{title}, images")
+        batches = [MediaBatches(pictures, config.image_batch, seed=seed, purpose="vision tokenizer images")]
+        _fit(config, image, tokenizer.quantizer, batches, [1.0], config.image_steps, f"{title}, images")
     inflate(image, tokenizer.autoencoder)
     if clips:
         batches = [
@@ -78,7 +78,8 @@ def _fit(
 
 
 def training_loss(
-    config: VisionTokenizerConfig, model: CausalAutoencoder, quantizer: MultiscaleResidualQuantizer, media: list[Tensor], shares: list[float]
+    config: VisionTokenizerConfig, model: CausalAutoencoder, quantizer: MultiscaleResidualQuantizer,
+    media: list[Tensor], shares: list[float],
 ) -> Tensor:
     """The loss of batches `n t c h w` (one per kind of media), each with its share. Moves the quantizer's statistics."""
     if len({pixels.shape[-2:] for pixels in media}) > 1:  # different latent grids cannot be one batch

@@ -98,7 +98,7 @@ class UnderstandingEncoder(nn.Module):
     def _check(self, pixels: Tensor, features: Tensor) -> None:
         frames, p = pixels.shape[1], self.config.patch
         if frames not in (1, self.config.chunk):
-            raise ValueError(f"pixels have {frames} frames, which must be 1 (image) or {self.config.chunk} (chunk of a clip); cut or pad the clip")
+            raise ValueError(f"pixels have {frames} frames, which must be 1 (image) or {self.config.chunk} (chunk); cut or pad the clip")
         expected = (len(pixels), frames, self.feature_dim, pixels.shape[3] // p, pixels.shape[4] // p)
         if tuple(features.shape) != expected or pixels.shape[3] % p or pixels.shape[4] % p:
             raise ValueError(
