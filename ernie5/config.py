@@ -70,9 +70,9 @@ def diff(a: Any, b: Any) -> list[str]:
 
 
 def check_unchanged(saved: Any, now: Any, may_change: Sequence[str]) -> None:
-    """On resume: ConfigError listing the differences outside `may_change` (dotted patterns, `optimizer.*`)."""
+    """On resume: ConfigError listing the differences outside `may_change`: dotted keys (`log` covers all below it) or patterns (`*.lr`)."""
     changed = [f"{key}: {old} -> {new}" for key, (old, new) in _differences(saved, now).items()
-               if not any(fnmatchcase(key, pattern) for pattern in may_change)]
+               if not any(fnmatchcase(key, pattern) or key.startswith(f"{pattern}.") for pattern in may_change)]
     if changed:
         raise ConfigError("the recipe differs from the one this run was started with:\n  " + "\n  ".join(changed)
                           + f"\nput them back or start a new run; what may change on resume: {', '.join(may_change) or 'nothing'}")

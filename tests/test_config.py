@@ -207,14 +207,14 @@ def test_override_is_type_checked() -> None:
 
 @pytest.mark.parametrize(("key", "value", "allowed"), [
     ("model.dim", 128, False), ("model.norm", "layer", False), ("lr", 0.5, True), ("mixture.image", 1.0, True),
-    ("stages.0.steps", 3, False)])
+    ("stages.0.steps", 3, False), ("grid", [1, 5.0], True)])
 def test_what_may_change_on_resume(key: str, value: object, allowed: bool) -> None:
     now = override(Recipe(), key, value)
     if allowed:
-        check_unchanged(Recipe(), now, ("lr", "mixture.*"))
+        check_unchanged(Recipe(), now, ("lr", "mixture.*", "grid"))
     else:
         with pytest.raises(ConfigError, match=rf"(?s){key}: .* -> .*may change on resume: lr, mixture"):
-            check_unchanged(Recipe(), now, ("lr", "mixture.*"))
+            check_unchanged(Recipe(), now, ("lr", "mixture.*", "grid"))
 
 
 def test_missing_required_field() -> None:

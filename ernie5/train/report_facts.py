@@ -52,7 +52,7 @@ def _tokenizers(run: RunRecord) -> Html | None:
         return None
     own = settings.get("parts") if isinstance(settings.get("parts"), dict) else {}
     forms = {"text": ("BPE of {}", ("text.vocab_size",)), "vision": ("{} bits", ("vision.bits",)),
-             "audio": ("{} × {} codes", ("audio.num_codebooks", "audio.codebook_size"))}
+             "audio": ("{} × {} codes", ("audio.codec.num_codebooks", "audio.codec.codebook_size"))}
     parts = []
     for kind, (form, keys) in forms.items():
         values = [number(dig(settings, key)) for key in keys]

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 VOID = {"meta", "img", "br"}
-Child = "str | Html | None | Iterable[Child]"
 
 
 class Html(str):
     """Text that is markup."""
 
     __slots__ = ()
+
+
+Child = str | None | Sequence  # a sequence holds children again
 
 
 def el(tag: str, *children: Child, **attributes: str | float | bool | None) -> Html:

@@ -13,35 +13,35 @@ import numpy as np
 
 from ernie5.train.report_html import Html, data_uri, el, shorten
 
-MEDIA_BYTES = 600_000  # of base64, per direction
+MEDIA_BYTES = 650_000  # of base64, per direction
 MIME = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".mp4": "video/mp4", ".wav": "audio/wav", ".flac": "audio/flac"}
 BANDS, COLUMNS, WINDOW, LOWEST_HZ, HIGHEST_HZ, RANGE_DB = 72, 240, 1024, 80.0, 8000.0, 70.0
 
 
-def sample_grid(rows: list[dict[str, Any]], folder: Path, made_by_text: bool) -> tuple[Html, str]:
-    """(cards, how many of them are right). `folder`: what the rows' files are relative to."""
+def sample_grid(rows: list[dict[str, Any]], folder: Path, direction: str) -> tuple[Html, str]:
+    """Cards, and how many of them are right. `folder`: what the rows' files are relative to; `direction`: `text_to_image` …"""
+    verb = "wrote" if direction.endswith("_to_text") else "heard" if direction.endswith("audio") else "saw"
     cards: list[Html] = []
-    used = num_right = num_judged = 0
+    used = 0
     for row in rows:
-        card = _card(row, folder, made_by_text)
+        card = _card(row, folder, verb)
         if used + len(card) > MEDIA_BYTES:
             break
         used += len(card)
         cards.append(card)
-        num_judged += bool(_dict(row.get("wanted")))
-        num_right += bool(_dict(row.get("wanted"))) and _dict(row.get("wanted")) == {
-            name: value for name, value in _dict(row.get("judged")).items() if name in _dict(row.get("wanted"))}
-    told = f"{num_right} of {num_judged} shown are right in everything" if num_judged else ""
-    left = len(rows) - len(cards)
-    more = el("p", f"{left} more in {folder.name}/, left out to keep this page small.", class_="lead", style="margin-top:10px") if left else None
-    wide = any(Path(str(row.get("file"))).suffix.lower() in (".wav", ".flac") for row in rows)
-    return Html(el("div", cards, class_="samples wide" if wide else "samples") + (more or "")), told
+    judged = [row for row in rows[: len(cards)] if _dict(row.get("wanted"))]
+    num_right = sum(all(_dict(row.get("judged")).get(name) == value for name, value in row["wanted"].items()) for row in judged)
+    grid = el("div", cards, class_="samples wide" if "audio" in direction else "samples")
+    if left := len(rows) - len(cards):
+        grid = Html(grid + el("p", f"{left} more in samples/{direction}, left out to keep this page small.", class_="lead more"))
+    return grid, f"{num_right} of {len(judged)} shown are right in everything" if judged else ""
 
 
-def _card(row: dict[str, Any], folder: Path, made_by_text: bool) -> Html:
+def _card(row: dict[str, Any], folder: Path, verb: str) -> Html:
     caption = shorten(str(row.get("text", "")))
-    return el("div", _medium(str(row.get("file", "")), folder, caption), el("q", caption or "(nothing written)"),
-              _verdict(_dict(row.get("wanted")), row.get("judged"), "saw" if made_by_text else "wrote"), class_="card sample")
+    verdict = _verdict(_dict(row.get("wanted")), row.get("judged"), verb)
+    medium = _medium(str(row.get("file", "")), folder, caption)
+    return el("div", medium, el("q", caption or "(nothing written)"), verdict, class_="card sample")
 
 
 def _medium(name: str, folder: Path, caption: str) -> Html:
@@ -67,10 +67,10 @@ def _verdict(wanted: dict[str, Any], judged: Any, verb: str) -> Html:
     for name, value in wanted.items():
         found = _dict(judged).get(name)
         right = found == value
-        instead = "" if right or found is None else f", {verb} {found}"
+        instead = "" if right or found is None else ", unclear" if found == "unclear" else f", {verb} {found}"
         marks.append(el("span", shorten(f"{'✓' if right else '✗'} {value}{instead}", 80), class_=None if right else "wrong", title=name))
     if wanted and not isinstance(judged, dict):
-        marks.append(el("span", "cannot be read" if verb == "wrote" else "not judged", class_="wrong"))
+        marks.append(el("span", "no caption that can be judged" if verb == "wrote" else "not judged", class_="wrong"))
     return el("div", marks, class_="verdict")
 
 
@@ -98,7 +98,8 @@ def spectrogram(wave: np.ndarray, rate_hz: int) -> bytes:
     frames = np.stack([padded[s : s + WINDOW] for s in starts]) * np.hanning(WINDOW)  # columns, window
     power = np.abs(np.fft.rfft(frames)) ** 2  # columns, frequencies
     edges = np.geomspace(LOWEST_HZ, min(HIGHEST_HZ, rate_hz / 2), BANDS + 1) * WINDOW / rate_hz  # in bins
-    bands = np.stack([power[:, int(low) : max(int(np.ceil(high)), int(low) + 1)].max(axis=1) for low, high in zip(edges[:-1], edges[1:], strict=True)])
+    spans = [slice(int(low), max(int(np.ceil(high)), int(low) + 1)) for low, high in zip(edges[:-1], edges[1:], strict=True)]
+    bands = np.stack([power[:, span].max(axis=1) for span in spans])
     loud = 10 * np.log10(np.maximum(bands, 1e-8))  # bands, columns
     shade = np.clip(1 + (loud - max(loud.max(), 0.0)) / RANGE_DB, 0, 1)[::-1]
     file = BytesIO()

@@ -10,49 +10,51 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
+from typing import Any
 
 import numpy as np
 
 from ernie5.train.report_html import Html
 
-COLOURS = {"total": "#7a8490", "text": "#4f6fd8", "vision": "#12988a", "audio": "#d67d2c", "multi_token": "#9a7fd1"}
+COLOURS = {"total": "#7a8490", "text": "#4f6fd8", "vision": "#12988a", "audio": "#d67d2c",
+           "image": "#12988a", "video": "#a4568f", "multi_token": "#9a7fd1"}
 INK, GRID = "#010203", "#010204"  # stand for the page's colours until the SVG is part of it
 MAX_POINTS = 600
-SIZE_INCHES = (5.3, 2.15)
+WIDE, NARROW = (4.4, 1.85), (3.5, 2.1)  # inches: half of the page, a third
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Values over steps; nan = no value. A `smooth` one is drawn thin, with its running mean."""
+    """Values over steps; nan = no value. A `noisy` one is drawn thin, with its running mean."""
 
     values: np.ndarray
     colour: str
     label: str = ""
-    smooth: bool = True
+    noisy: bool = True
 
 
 def line_chart(steps: np.ndarray, curves: Sequence[Curve], levels: Mapping[str, float] | None = None, dots: Sequence[float] = (),
-               marks: np.ndarray | None = None) -> Html:
+               marks: np.ndarray | None = None, size: tuple[float, float] = WIDE) -> Html:
     """`levels`: dashed horizontal lines by name. `dots`: values at the last step. `marks`: steps with a red mark at the bottom."""
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    settings = {"svg.fonttype": "none", "svg.hashsalt": "ernie5", "font.size": 8.5, "text.color": INK, "axes.labelcolor": INK,
+    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "ernie5", "font.size": 8, "text.color": INK, "axes.labelcolor": INK,
                 "xtick.color": INK, "ytick.color": INK, "axes.unicode_minus": False, "text.parse_math": False}
     with matplotlib.rc_context(settings):
-        figure = Figure(figsize=SIZE_INCHES, layout="constrained")
+        figure = Figure(figsize=size, layout="constrained")
         FigureCanvasSVG(figure)
         axes = figure.add_subplot()
         for curve in curves:
-            if curve.smooth:
+            if curve.noisy:
                 axes.plot(*thin(steps, curve.values), color=curve.colour, linewidth=0.7, alpha=0.35)
-            line = smoothed(curve.values) if curve.smooth else curve.values
+            line = smoothed(curve.values) if curve.noisy else curve.values
             axes.plot(*thin(steps, line), color=curve.colour, linewidth=1.7, label=curve.label or None)
         for name, level in (levels or {}).items():
             axes.axhline(level, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
             axes.annotate(name, (1, level), xycoords=("axes fraction", "data"), xytext=(-2, 2.5), textcoords="offset points", ha="right",
-                          fontsize=8)
+                          fontsize=7.5)
         if dots:
             axes.plot([steps[-1]] * len(dots), list(dots), "D", color=curves[0].colour, markersize=4.5, clip_on=False, zorder=5)
         if marks is not None and len(marks):
@@ -94,10 +96,13 @@ def _dress(axes, steps: np.ndarray, curves: Sequence[Curve], more: Sequence[floa
     axes.set_axisbelow(True)
     axes.tick_params(length=0)
     axes.locator_params(axis="y", nbins=5)
-    axes.locator_params(axis="x", nbins=7, integer=True)
+    axes.locator_params(axis="x", nbins=6, integer=True)
     axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
+    if top >= 2000:
+        axes.yaxis.set_major_formatter(lambda y, _: f"{y:,.0f}")
     if sum(bool(c.label) for c in curves) > 1:
-        axes.legend(frameon=False, loc="upper right", fontsize=8, handlelength=1.2)
+        rising = all(np.nanmean(c.values[len(c.values) // 2 :]) > np.nanmean(c.values[: len(c.values) // 2 + 1]) for c in curves)
+        axes.legend(frameon=False, loc="upper left" if rising else "upper right", fontsize=7.5, handlelength=1.2)
 
 
 def _inline(svg: str) -> Html:

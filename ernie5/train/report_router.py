@@ -52,9 +52,9 @@ def _layer(name: str, load: np.ndarray, kinds: list[str]) -> Html:
                   for kind, row in zip(kinds, values, strict=True) if np.isfinite(row).all()]
     told = f"{name}, most loaded expert of every kind: " + ", ".join(favourites)
     picture = el("img", src=_png(values), alt=told, title=told, style=f"height:{16 * len(kinds)}px")
-    busiest = f"busiest expert {np.nanmax(together):.2f} × the mean" if np.isfinite(together).all() else "nothing routed here yet"
-    return el("figure", el("figcaption", el("b", name), busiest), el("div", el("div", [el("span", k) for k in kinds]), picture, class_="heat"),
-              class_="card")
+    busiest = f"busiest expert {np.nanmax(together):.2f} ×" if np.isfinite(together).all() else "nothing routed here yet"
+    rows = el("div", [el("span", kind) for kind in kinds])
+    return el("figure", el("figcaption", el("b", name), busiest), el("div", rows, picture, class_="heat"), class_="card")
 
 
 def _png(values: np.ndarray) -> str:

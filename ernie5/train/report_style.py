@@ -16,14 +16,14 @@ h2 { font-size: 21px; letter-spacing: -.01em; margin: 52px 0 4px; }
 h3 { font-size: 15px; margin: 28px 0 10px; display: flex; gap: 10px; align-items: baseline; flex-wrap: wrap; }
 h3 small, .lead, .note, figcaption, footer { color: var(--soft); }
 h3 small { font-weight: 400; font-size: 13px; }
-p { margin: 0 0 12px; max-width: 78ch; }
+p { margin: 0 0 12px; max-width: 100ch; }
 .lead { font-size: 14px; margin-bottom: 16px; }
 .note { background: var(--card); border: 1px dashed var(--line); border-radius: 10px; padding: 12px 16px; font-size: 14px; margin: 12px 0; }
 .facts { color: var(--soft); max-width: none; margin-bottom: 18px; }
 .facts b { color: var(--ink); font-weight: 600; }
 .facts span + span::before { content: "·"; margin: 0 .55em; color: var(--soft); }
-.state { font-size: 13px; font-weight: 600; border-radius: 99px; padding: 3px 11px; vertical-align: 6px; margin-left: 12px; letter-spacing: 0;
-  white-space: nowrap; color: var(--good); background: var(--goodwash); }
+.state { font-size: 13px; font-weight: 600; border-radius: 99px; padding: 3px 11px; vertical-align: 6px; margin-left: 12px;
+  letter-spacing: 0; white-space: nowrap; color: var(--good); background: var(--goodwash); }
 .state.open { color: var(--bad); background: var(--badwash); }
 .commands { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: 6px 14px; font-size: 13px; align-items: baseline; }
 .commands span { color: var(--soft); }
@@ -39,7 +39,7 @@ summary { cursor: pointer; color: var(--soft); }
 table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th { font-weight: 500; font-size: 12.5px; color: var(--soft); text-align: left; padding: 10px 14px 8px; white-space: nowrap; }
 td { padding: 11px 14px; border-top: 1px solid var(--line); font-size: 14px; }
-th.n, td.n { text-align: right; }
+th.n, td.n { text-align: right; white-space: nowrap; }
 td.name { font-weight: 600; white-space: nowrap; }
 td.big { font-weight: 650; font-size: 17px; white-space: nowrap; }
 td.big small { font-weight: 400; font-size: 12px; color: var(--soft); }
@@ -53,6 +53,7 @@ td.barred { width: 24%; min-width: 150px; }
 .parts b { color: var(--ink); font-weight: 600; }
 
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr)); gap: 16px; margin-top: 14px; }
+.charts.three { grid-template-columns: repeat(auto-fit, minmax(min(100%, 320px), 1fr)); }
 figure { margin: 0; padding: 14px 16px 8px; min-width: 0; }
 figcaption { font-size: 12.5px; } figcaption b { color: var(--ink); font-size: 14px; font-weight: 600; margin-right: 8px; }
 figure svg { display: block; width: 100%; height: auto; margin-top: 4px; color: var(--soft); }
@@ -67,6 +68,7 @@ svg text { font-family: system-ui, -apple-system, "Segoe UI", Roboto, Arial, san
 .scale img { width: 160px; height: 12px; border-radius: 3px; image-rendering: pixelated; }
 
 .samples { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 12px; }
+.lead.more { margin-top: 10px; }
 .samples.wide { grid-template-columns: repeat(auto-fill, minmax(min(100%, 250px), 1fr)); }
 .sample { padding: 12px; display: flex; flex-direction: column; gap: 8px; min-width: 0; }
 .sample .pixels { width: 96px; height: 96px; object-fit: contain; image-rendering: pixelated; border-radius: 6px; align-self: center;
@@ -74,7 +76,7 @@ svg text { font-family: system-ui, -apple-system, "Segoe UI", Roboto, Arial, san
 .sample .heard { width: 100%; height: 64px; border-radius: 6px; image-rendering: auto; }
 .sample audio { width: 100%; height: 34px; }
 .sample q { font-size: 13px; line-height: 1.35; overflow-wrap: anywhere; quotes: none; }
-.verdict { display: flex; flex-wrap: wrap; gap: 4px; margin-top: auto; }
+.verdict { display: flex; flex-wrap: wrap; gap: 4px; }
 .verdict span { font-size: 11.5px; line-height: 1.5; padding: 0 7px; border-radius: 99px; background: var(--goodwash); color: var(--good);
   overflow-wrap: anywhere; }
 .verdict span.wrong { background: var(--badwash); color: var(--bad); }

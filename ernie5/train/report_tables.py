@@ -1,4 +1,7 @@
-"""The figures of a report: accuracy of every direction between chance and ceiling, and held-out loss beside the entropy of its codes. Ours."""
+"""The figures of a report: accuracy of every direction between chance and ceiling, held-out loss beside the entropy of its codes.
+
+Ours.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Any
 from ernie5.train.report_html import Html, el
 from ernie5.train.report_read import DIRECTIONS, dig, number
 
+NARROW = "\u202f"  # a thin space that does not break
 UNITS = {"text": "nats per token", "vision": "nats per bit", "audio": "nats per code"}
 NAMES = {"text": "text", "vision": "vision", "audio": "audio", "total": "all together", "multi_token": "second next token"}
 
@@ -58,7 +62,7 @@ def bar(value: float, low: float | None, high: float | None) -> Html:
     inside = [_span("reach", start, end), _span("got" if value >= start else "under", min(start, value), max(start, value))]
     inside += [_tick("tick", low)] if low is not None else []
     inside += [_tick("tick top", high)] if high is not None else []
-    label = f"{percent(value)}, chance {percent(low)}, ceiling {percent(high)}"
+    label = percent(value) if low is None and high is None else f"{percent(value)}, chance {percent(low)}, ceiling {percent(high)}"
     return el("div", inside, class_="bar", role="img", aria_label=label, title=label)
 
 
@@ -70,7 +74,7 @@ def loss_table(losses: dict[str, Any]) -> Html | None:
         if loss is None or not marginal:
             continue
         below = 1 - loss / marginal
-        share = f"{abs(100 * below):.0f} % {'below' if below >= 0 else 'above'}"
+        share = f"{abs(100 * below):.0f}{NARROW}% {'below' if below >= 0 else 'above'}"
         rows.append(el("tr", el("td", name, class_="name"), el("td", share, class_="big"), el("td", bar(max(below, 0.0), None, None),
                     class_="barred"), el("td", f"{loss:.3f}", class_="n", data_label="held-out loss"),
                     el("td", f"{marginal:.3f}", class_="n", data_label="marginal entropy"), el("td", unit)))
@@ -78,17 +82,17 @@ def loss_table(losses: dict[str, Any]) -> Html | None:
         return None
     second = number(losses.get("multi_token"))
     note = f"The module that predicts the token after next: {second:.3f} nats per token." if second else None
-    head = el("tr", el("th", "held-out loss"), el("th", "against the marginal"), el("th", "share of the entropy explained by context"),
+    head = el("tr", el("th", "modality"), el("th", "against the marginal"), el("th", "share explained by context"),
               el("th", "loss", class_="n"), el("th", "marginal entropy", class_="n"), el("th", "unit"))
     table = el("div", el("table", el("thead", head), el("tbody", rows)), class_="card table")
-    return Html(table + (el("p", note, class_="lead", style="margin-top:10px") if note else ""))
+    return Html(table + (el("p", note, class_="lead more") if note else ""))
 
 
 def percent(share: float | None) -> str:
     """0.834 -> `83.4 %`; a dash for None; no decimals for a round 0 or 100."""
     if share is None:
         return "–"
-    return f"{100 * share:.0f} %" if share in (0.0, 1.0) else f"{100 * share:.1f} %"
+    return f"{100 * share:.0f}{NARROW}%" if share in (0.0, 1.0) else f"{100 * share:.1f}{NARROW}%"
 
 
 def _span(name: str, start: float, end: float) -> Html:

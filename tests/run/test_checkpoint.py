@@ -133,6 +133,27 @@ def test_a_save_on_an_earlier_step_survives_its_own_retention(tmp_path: Path) ->
     assert discard_after(tmp_path, 15) == [30] and list_steps(tmp_path) == [15]
 
 
+def test_a_replaced_checkpoint_comes_back_when_its_successor_is_damaged(tmp_path: Path) -> None:
+    class Crash(Exception):
+        pass
+
+    def crash(site: str) -> None:
+        if site == "prune":
+            raise Crash
+
+    save(tmp_path, 1)
+    with pytest.raises(Crash):
+        save(tmp_path, 1, {"w": torch.zeros(2)}, hook=crash)
+    assert names(tmp_path) == [".replaced-step-00000001", "step-00000001"]
+    (tmp_path / "step-00000001" / "state.json").write_text("{}")
+    for _ in range(2):
+        found = latest_checkpoint(tmp_path)
+        assert found is not None and torch.equal(found.tensors["w"], torch.ones(4, 3))
+        save(tmp_path, 2)  # puts it back
+        assert names(tmp_path) == ["step-00000001", "step-00000002"]
+        (tmp_path / "step-00000002" / "COMMIT").unlink()
+
+
 def test_a_folder_that_cannot_be_removed_does_not_stop_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                                                 caplog: pytest.LogCaptureFixture) -> None:
     def busy(path: Path) -> None:

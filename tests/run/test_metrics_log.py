@@ -67,7 +67,7 @@ def test_a_failing_disk_does_not_stop_training_and_loses_nothing(tmp_path: Path,
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert caplog.text.count("cannot be written") == 1
-    assert [line["step"] for line in log.read()] == [1]
+    assert (tmp_path / "metrics.jsonl").read_bytes().count(b"step") == 1  # no part of a line either
     log.append(5, {})
     assert [line["step"] for line in log.read()] == [1, 2, 3, 4, 5]
 

@@ -22,7 +22,7 @@ from torch import Tensor
 
 def foreground_weight(target: Tensor, strength: float) -> Tensor:
     """1 + strength times the distance from the frame's median colour (at most 1): `n t c h w` -> `n t 1 h w`."""
-    median = target.flatten(-2).median(-1).values[..., None, None]
+    median = target[..., ::2, ::2].flatten(-2).median(-1).values[..., None, None]  # a quarter of the pixels will do
     return 1 + strength * (target - median).abs().amax(2, keepdim=True).clamp(max=1)
 
 
