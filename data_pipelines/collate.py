@@ -127,7 +127,8 @@ class _Parts:
         target_at, target, weight, choice = target_at[aims], target[aims], weight[aims], choice[aims]
         vision_target_at, vision_target_scale = self._spread("vision_target", 1)
         return PackedSequence(
-            sample=sample, segment=segment, kind=kind, group=self._joined("group").view(rows, length) + first, frame=frame, kept=kept.bool(),
+            sample=sample, segment=segment, kind=kind, group=self._joined("group").view(rows, length) + first,
+            frame=frame, kept=kept.bool(),
             coords=self._joined("coords", 3, dtype=real).view(rows, length, 3),
             text_at=self._spread("text")[0], text=self._joined("text"),
             vision_at=vision_at, vision=self._joined("vision", d, dtype=real), vision_scale=vision_scale,

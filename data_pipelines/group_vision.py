@@ -33,7 +33,8 @@ def scale_weights(scales: tuple[tuple[int, int], ...]) -> tuple[float, ...]:
 
 
 def picture_groups(
-    codes: VisionCodes, modality: Modality, segment: int, origin: int, quantizer: Quantizer, history: HistoryConfig, random: np.random.Generator
+    codes: VisionCodes, modality: Modality, segment: int, origin: int, quantizer: Quantizer, history: HistoryConfig,
+    random: np.random.Generator,
 ) -> list[TokenGroups]:
     """A generated image or clip. The first block has no position of its own: it is the target of the begin token."""
     num_frames, bits, height, width = codes.latent.shape

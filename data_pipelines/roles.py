@@ -40,7 +40,8 @@ def assign_roles(sample: Sample, random: np.random.Generator, config: RolesConfi
     generates = random.random(len(sample.segments)) < config.generate
     drop = random.random() < config.condition_drop
     if not is_pair(sample):
-        roles = [Role.GENERATE if s.modality is Modality.TEXT or g else Role.UNDERSTAND for s, g in zip(sample.segments, generates, strict=True)]
+        made = [s.modality is Modality.TEXT or bool(g) for s, g in zip(sample.segments, generates, strict=True)]
+        roles = [Role.GENERATE if m else Role.UNDERSTAND for m in made]
         return replace(sample, segments=tuple(replace(s, role=r) for s, r in zip(sample.segments, roles, strict=True)))
     text, medium = sorted(sample.segments, key=lambda s: s.modality is not Modality.TEXT)
     return replace(sample, segments=_pair(text, medium, bool(generates[0]), drop))

@@ -69,7 +69,9 @@ def documents(seed: int = 0) -> dict[str, list[Coded]]:
         "video_to_text": [picture(random, read, frames=3), text(random)],
         "text_to_audio": [text(random), sound(random, make)],
         "audio_to_text": [sound(random, read), text(random)],
-        "mixed": [text(random), picture(random, make), text(random, 3), sound(random, read), picture(random, make, frames=2), sound(random, make)],
+        "mixed": [
+            text(random), picture(random, make), text(random, 3), sound(random, read), picture(random, make, frames=2), sound(random, make)
+        ],
     }
 
 

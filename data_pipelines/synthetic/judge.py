@@ -9,29 +9,43 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
-from ernie5.data_pipelines.synthetic.combinations import KINDS
+from ernie5.data_pipelines.synthetic.combinations import ATTRIBUTES, KINDS
+from ernie5.data_pipelines.synthetic.find_object import UNCLEAR
 from ernie5.data_pipelines.synthetic.judge_clip import judge_clips
 from ernie5.data_pipelines.synthetic.judge_image import judge_images
 from ernie5.data_pipelines.synthetic.judge_sound import judge_sounds
 
 
 def judge(kind: str, media: Sequence[Tensor]) -> list[dict[str, str]]:
-    """The attributes seen or heard in each medium, all of one size: image uint8 `1 c h w`, video uint8 `t c h w`, audio float `n`.
+    """The attributes seen or heard in each medium: image uint8 `1 c h w`, video uint8 `t c h w`, audio float `n` at 16 kHz.
 
-    A value is "unclear" where the medium shows nothing the judge knows.
+    A value is "unclear" where the medium shows nothing the judge knows. Sizes and lengths may differ, as generated media do.
     """
-    if len(media) == 0:
-        return []
+    if kind not in ATTRIBUTES:
+        raise ValueError(f"kind = {kind!r} has no judge; use one of {', '.join(KINDS)}")
+    alike: dict[tuple[int, ...], list[int]] = {}
+    for i, medium in enumerate(media):
+        alike.setdefault(tuple(medium.shape), []).append(i)
+    answers: dict[int, dict[str, str]] = {}
+    for places in alike.values():
+        answers |= zip(places, _judge_alike(kind, torch.stack([media[i] for i in places])), strict=True)
+    return [answers[i] for i in range(len(media))]
+
+
+def _judge_alike(kind: str, media: Tensor) -> list[dict[str, str]]:
+    if media.numel() == 0:
+        return [dict.fromkeys(ATTRIBUTES[kind], UNCLEAR)] * len(media)
     match kind:
         case "image":
-            return judge_images(torch.cat(list(media)))
+            return judge_images(rearrange(media, "n 1 c h w -> n c h w"))
         case "video":
-            return judge_clips(torch.stack(list(media)))
+            return judge_clips(media)
         case "audio":
-            return judge_sounds(torch.stack(list(media)))
-    raise ValueError(f"kind = {kind!r} has no judge; use one of {', '.join(KINDS)}")
+            return judge_sounds(media)
+    raise AssertionError(kind)
 
 
 def score(predictions: Sequence[Mapping[str, str] | None], truths: Sequence[Mapping[str, str]]) -> dict:

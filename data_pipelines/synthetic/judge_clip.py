@@ -16,6 +16,7 @@ from ernie5.data_pipelines.synthetic.render_clip import DIRECTION
 
 MIN_TRAVEL = 5.0       # pixels over the whole clip; moving shapes travel 11 to 13
 MIN_VISIBLE = 2 / 3    # share of frames that must show an object
+MIN_FRAMES = 3         # below, there is no motion to see
 
 
 def judge_clips(pixels: Tensor) -> list[dict[str, str]]:
@@ -34,7 +35,7 @@ def judge_clips(pixels: Tensor) -> list[dict[str, str]]:
         {
             "shape": SHAPES[shape[i]] if visible[i] and best[i] > MIN_SIMILARITY else UNCLEAR,
             "colour": COLOURS[colour[i]] if visible[i] else UNCLEAR,
-            "motion": _motion(travel[i]) if visible[i] else UNCLEAR,
+            "motion": _motion(travel[i]) if visible[i] and num_frames >= MIN_FRAMES else UNCLEAR,
         }
         for i in range(num_clips)
     ]

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ernie5.data_pipelines.synthetic.combinations import BEEPS, PITCHES, TIMBRES
 from ernie5.data_pipelines.synthetic.find_object import UNCLEAR
-from ernie5.data_pipelines.synthetic.render_sound import AMPLITUDES, NUM_HARMONICS, PITCH_HZ, SAMPLE_RATE_HZ
+from ernie5.data_pipelines.synthetic.render_sound import AMPLITUDES, NUM_HARMONICS, NUM_SAMPLES, PITCH_HZ, SAMPLE_RATE_HZ
 
 MIN_LEVEL = 0.02             # root mean square below which there is no sound; rendered beeps have 0.25 or more
 MIN_TONE = 0.3               # share of the power that the harmonics of one pitch must hold; noise stays far below
@@ -30,7 +31,8 @@ def judge_sounds(waves: Tensor) -> list[dict[str, str]]:
     """
     if waves.ndim != 2 or not waves.is_floating_point():
         raise ValueError(f"waves = {waves.dtype} {tuple(waves.shape)} must be float n s; stack mono sounds of one length")
-    return [attributes for chunk in waves.float().split(CHUNK) for attributes in _judge(chunk)]
+    waves = F.pad(waves.float(), (0, max(0, NUM_SAMPLES - waves.shape[1])))     # silence follows a sound that ends early
+    return [attributes for chunk in waves.split(CHUNK) for attributes in _judge(chunk)]
 
 
 def _judge(waves: Tensor) -> list[dict[str, str]]:

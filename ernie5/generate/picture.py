@@ -35,7 +35,8 @@ def generate_picture(session: Session, modality: Modality, quantizer: Quantizer,
             frames[row].append(total)
         fed = session.feed(painter.rows_of(live, [painter.pooled(row, frame, total) for row, total in zip(live, totals, strict=True)]))
         if clip:
-            logits = restrict(session.model.heads.text(fed.last(live)[:, 0]), torch.full((len(live),), int(Choice.NEXT_OR_END), device=session.device))
+            choice = torch.full((len(live),), int(Choice.NEXT_OR_END), device=session.device)
+            logits = restrict(session.model.heads.text(fed.last(live)[:, 0]), choice)
             goes_on = session.sampling.classes(logits, session.random) == int(SpecialToken.NEXT_FRAME)
             live = [row for row, more in zip(live, goes_on.tolist(), strict=True) if more]
         if not live:
@@ -60,9 +61,10 @@ class _Painter:
         for k, (height, width) in enumerate(self.scales):
             if k > 0:
                 reads = self.quantizer.read(total, k)  # live N d
+                coords = [grid_coords(self.origin[row], frame, self.grid, self.scales[k]) for row in live]
                 blocks = [
-                    scale_block(self.segment[row], self.kind, grid_coords(self.origin[row], frame, self.grid, self.scales[k]), frame, read, k)
-                    for row, read in zip(live, reads, strict=True)
+                    scale_block(self.segment[row], self.kind, place, frame, read, k)
+                    for row, place, read in zip(live, coords, reads, strict=True)
                 ]
                 fed = self.session.feed(self.rows_of(live, blocks))
             logits = self.session.model.heads.vision(fed.last(live, height * width))  # live N d

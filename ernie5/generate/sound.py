@@ -29,10 +29,8 @@ def generate_sound(session: Session, max_frames: int) -> list[Tensor]:
             if int(codes[0]) == vocabulary.codebook_size or frame == max_frames:
                 continue
             sounds[row].append(codes)
-            coords = line_coords(session.index[row], 1)
-            blocks[row] = [
-                TokenGroups(segment[row], Kind.AUDIO_GENERATE, torch.zeros(1, dtype=torch.int64), coords, audio=codes[None], audio_target=unknown)
-            ]
+            group, coords = torch.zeros(1, dtype=torch.int64), line_coords(session.index[row], 1)
+            blocks[row] = [TokenGroups(segment[row], Kind.AUDIO_GENERATE, group, coords, audio=codes[None], audio_target=unknown)]
         if not any(blocks):
             break
         fed = session.feed(blocks)

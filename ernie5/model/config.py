@@ -44,7 +44,7 @@ class ModelConfig:
             (1 <= self.top_k <= self.num_experts,
              f"model.top_k = {self.top_k} must lie between 1 and model.num_experts = {self.num_experts}"),
             (self.dim % 8 == 0 and self.expert_dim % 8 == 0,
-             f"model.dim = {self.dim} and model.expert_dim = {self.expert_dim} must be multiples of 8 (the grouped product needs 16-byte rows)"),
+             f"model.dim = {self.dim} and model.expert_dim = {self.expert_dim} must be multiples of 8 (grouped products need that)"),
             (self.num_layers >= 1, f"model.num_layers = {self.num_layers} must be at least 1"),
         ]
         for holds, message in rules:

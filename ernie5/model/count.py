@@ -26,7 +26,8 @@ def count(model: UnifiedTransformer, context: int) -> ModelSize:
     config = model.config
     total = sum(p.numel() for p in model.parameters())
     experts = sum(p.numel() for name, p in model.named_parameters() if ".experts." in name)
-    tables = sum(m.weight.numel() for m in [model.embeddings.text, model.embeddings.vision_scale, *model.embeddings.audio, *model.codec.tables])
+    looked_up = [model.embeddings.text, model.embeddings.vision_scale, *model.embeddings.audio, *model.codec.tables]
+    tables = sum(table.weight.numel() for table in looked_up)
     active = total - round(experts * (1 - config.top_k / config.num_experts))
     attention = 12 * config.num_layers * config.dim * context
     return ModelSize(total, active, 6.0 * (active - tables) + attention)

@@ -51,7 +51,8 @@ class TargetCounts:
     def of(cls, packed: PackedSequence) -> "TargetCounts":
         """The counts of one micro-batch; add them up over the step."""
         next_weight = packed.text_weight[packed.next_target >= 0]
-        return cls(float(packed.text_weight.sum()), float(next_weight.sum()), float(packed.vision_weight.sum()), float(len(packed.audio_target)))
+        sums = (float(weight.sum()) for weight in (packed.text_weight, next_weight, packed.vision_weight))
+        return cls(*sums, audio=float(len(packed.audio_target)))
 
     def __add__(self, other: "TargetCounts") -> "TargetCounts":
         return TargetCounts(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))

@@ -26,9 +26,9 @@ class ParallelPlan:
             raise ValueError(f"parallel.engine = {self.engine} is not available in this version; use parallel.engine = torch")
         for key in ("tensor", "expert", "pipeline", "context"):
             if getattr(self, key) != 1:
-                raise ValueError(f"parallel.{key} = {getattr(self, key)} needs an engine that this version does not have; use parallel.{key} = 1")
+                raise ValueError(f"parallel.{key} = {getattr(self, key)} needs an engine that is not here yet; use parallel.{key} = 1")
         if self.zero:
-            raise ValueError(f"parallel.zero = {self.zero} needs an engine that this version does not have; use parallel.zero = 0")
+            raise ValueError(f"parallel.zero = {self.zero} needs an engine that is not here yet; use parallel.zero = 0")
         if rows % world_size:
             good = [n for n in range(1, rows + 1) if rows % n == 0]
-            raise ValueError(f"train.rows = {rows} must be a multiple of the {world_size} processes; start {good} processes or change train.rows")
+            raise ValueError(f"train.rows = {rows} must be a multiple of the {world_size} processes; start {good} of them or change it")

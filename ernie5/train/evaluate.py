@@ -25,7 +25,7 @@ from ernie5.train.samples import save_samples
 
 
 def evaluate_run(spec: str | Path, n: int | None = None) -> dict:
-    """Evaluate the latest (or `RUN_DIR@STEP`) checkpoint; `n` prompts per direction (default: the recipe's). Returns eval.json's content."""
+    """Evaluate the latest (or `RUN_DIR@STEP`) checkpoint; `n` prompts per direction. Returns what eval.json holds."""
     recipe, _, generator, saved = load_run(spec)
     folder = RunFolder(Path(str(spec).partition("@")[0]))
     return evaluate(generator, recipe, folder, folder.path / "eval.json", n) | {"step": saved.step}

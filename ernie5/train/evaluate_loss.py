@@ -1,6 +1,6 @@
 """Held-out loss per modality, beside the entropy of the codes' own marginals: what a model without context could reach.
 
-    text: unigram entropy of the targets;   vision: entropy of every (scale, bit), averaged as the loss weighs them;   audio: entropy per level
+    text: unigram entropy of the targets;   vision: entropy of every (scale, bit), weighed as in the loss;   audio: entropy per level
 
 A loss below its marginal means that the model uses context. One pass, no flips, no dropped frames or prompts; roles by sample number.
 Letters: m targets, V ids, d bits, Q codebooks.

@@ -22,7 +22,8 @@ def first_screen(recipe: Recipe, folder: RunFolder, world: World) -> None:
     from ernie5.train.assemble import build_model
 
     audio, vision = recipe.tokenizers.audio.codec, recipe.tokenizers.vision
-    sizes = Vocabulary(recipe.tokenizers.text.vocab_size, vision.bits, audio.num_codebooks, audio.codebook_size, feature_dim=vision.channels[-1])
+    text = recipe.tokenizers.text.vocab_size
+    sizes = Vocabulary(text, vision.bits, audio.num_codebooks, audio.codebook_size, feature_dim=vision.channels[-1])
     with torch.device("meta"):
         size = count(build_model(recipe, sizes), recipe.train.length)
     model, steps = recipe.model, list_steps(folder.checkpoints)

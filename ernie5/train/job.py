@@ -27,9 +27,9 @@ from ernie5.train.checkpoints import checkpoint, fingerprints, start
 from ernie5.train.first_screen import first_screen
 from ernie5.train.loop import Hooks, train
 from ernie5.train.prepare import load_tokenizers, open_sources
+from ernie5.train.tracker import tracker
 from ernie5.train.train_tokenizers import prepare
 from ernie5.train.training import Training
-from ernie5.train.tracker import tracker
 
 log = logging.getLogger(__name__)
 MAY_CHANGE = ("run.dir", "run.name", "run.tokenizers", "run.start_from", "train.steps", "train.schedule", "train.checkpoint_every",
@@ -49,7 +49,7 @@ def resume_run(spec: str, overrides: Sequence[str] = (), to: Path | None = None)
     recipe = load_config(Recipe, folder.recipe, overrides)
     if to is None:
         if step:
-            raise ValueError(f"{spec}: going on from an earlier step would overwrite what came after; add --to NEW_DIR to fork the run there")
+            raise ValueError(f"{spec}: going on from there would overwrite what came after; add --to NEW_DIR to fork the run")
         return run_job(replace(recipe, run=replace(recipe.run, dir=name)))
     if RunFolder(Path(to)).recipe.exists():
         raise ValueError(f"--to {to} is a run already; choose a new folder, or go on with `ernie5 resume {to}`")

@@ -82,7 +82,8 @@ def global_counts(run: Training, micro_batches: list[MicroBatch], world: World) 
     """Target counts and real tokens of the step, over all micro-batches and ranks."""
     parts = [TargetCounts.of(m.packed) for m in micro_batches]
     local = [[p.text, p.multi_token, p.vision, p.audio, m.packed.num_tokens] for p, m in zip(parts, micro_batches, strict=True)]
-    text, multi_token, vision, audio, tokens = run.engine.sum_over_data(torch.tensor(local, dtype=torch.float64, device=world.device).sum(0)).tolist()
+    summed = run.engine.sum_over_data(torch.tensor(local, dtype=torch.float64, device=world.device).sum(dim=0))
+    text, multi_token, vision, audio, tokens = summed.tolist()
     return TargetCounts(text, multi_token, vision, audio), int(tokens)
 
 

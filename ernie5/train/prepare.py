@@ -47,7 +47,7 @@ def parts_folder(recipe: Recipe) -> RunFolder:
         return RunFolder(Path(recipe.run.folder))
     other = RunFolder(Path(recipe.run.tokenizers))
     if not other.tokenizers.is_dir():
-        raise ValueError(f"run.tokenizers = {recipe.run.tokenizers} must be the folder of a run with tokenizers; {other.tokenizers} does not exist")
+        raise ValueError(f"run.tokenizers = {recipe.run.tokenizers} must be the folder of a run; it lacks {other.tokenizers}")
     return other
 
 

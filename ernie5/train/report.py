@@ -61,8 +61,8 @@ def abilities(run: RunRecord) -> Html:
     """The evaluation table, and the accuracies on the way when the run looked at them."""
     title, table = el("h2", "What it can do"), accuracy_table(run.evaluation)
     if table is None:
-        told = f"Not evaluated yet: ernie5 eval {shlex.quote(str(run.folder.path))} writes eval.json, the table and the samples."
-        return together(title, el("p", told, class_="note"))
+        command = el("code", f"ernie5 eval {shlex.quote(str(run.folder.path))}")
+        return together(title, el("p", "Not evaluated yet: ", command, " makes the table and the samples.", class_="note"))
     lead = ("Prompts are combinations that training never saw. Right means every attribute at once. Chance is the best constant answer, "
             "the ceiling is what the judge reads from real media after the tokenizer; ± is one standard error.")
     return together(title, el("p", lead, class_="lead"), table, accuracy_curves(run))
@@ -84,7 +84,9 @@ def training(run: RunRecord) -> Html:
     title = el("h2", "Training")
     if not run.metrics:
         return together(title, el("p", "No step has been taken yet: there is nothing in metrics.jsonl.", class_="note"))
-    lead = "Thin: every step. Bold: running mean. Dashed: marginal entropy of the held-out codes. Diamond: held-out loss at the end."
+    lead = "Thin: every step. Bold: running mean."
+    if dig(run.evaluation, "loss"):
+        lead += " Dashed: marginal entropy of the held-out codes. Diamond: held-out loss at the end."
     skipped = sum(bool(m.get("skipped")) for m in run.metrics)
     bad = f" Red marks: {skipped} step(s) skipped because a gradient was not finite." if skipped else ""
     return together(title, el("p", lead + bad, class_="lead"), training_curves(run))

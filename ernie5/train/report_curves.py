@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ernie5.train.report_html import Html, el
@@ -44,7 +46,7 @@ def accuracy_curves(run: RunRecord) -> Html | None:
         if any(np.isfinite(v).any() for v in values):
             curves = [Curve(v, colour, direction_name(row), noisy=False)
                       for v, colour, row in zip(values, (COLOURS[kind], COLOURS["total"]), rows, strict=True)]
-            figures.append(_figure(kind, "accuracy while training", line_chart(np.array(list(known)), curves, size=NARROW)))
+            figures.append(_figure(kind, "accuracy while training", line_chart(np.array(list(known)), curves, size=NARROW), curves))
     return el("div", figures, class_="charts three")
 
 
@@ -63,7 +65,7 @@ def _loss_figure(run: RunRecord, steps: np.ndarray, name: str, skipped: np.ndarr
     held = dig(run.evaluation, "loss")
     marginal, end = number(dig(held, f"marginal/{name}")), number(dig(held, name))
     chart = line_chart(steps, curves, {"marginal entropy": marginal} if marginal else {}, [] if end is None else [end], skipped)
-    return _figure(f"loss, {NAMES[name]}", UNITS.get(name, "weighted sum"), chart)
+    return _figure(f"loss, {NAMES[name]}", UNITS.get(name, "weighted sum"), chart, curves)
 
 
 def _losses(run: RunRecord, name: str) -> np.ndarray:
@@ -72,5 +74,6 @@ def _losses(run: RunRecord, name: str) -> np.ndarray:
     return np.where(values == 0, np.nan, values)
 
 
-def _figure(name: str, told: str, chart: Html) -> Html:
-    return el("figure", el("figcaption", el("b", name), told), chart, class_="card")
+def _figure(name: str, told: str, chart: Html, curves: Sequence[Curve] = ()) -> Html:
+    keys = [el("span", el("i", style=f"background:{curve.colour}"), curve.label, class_="key") for curve in curves if curve.label]
+    return el("figure", el("figcaption", el("b", name), told, keys), chart, class_="card")

@@ -25,7 +25,7 @@ WIDE, NARROW = (4.4, 1.85), (3.5, 2.1)  # inches: half of the page, a third
 
 @dataclass(frozen=True)
 class Curve:
-    """Values over steps; nan = no value. A `noisy` one is drawn thin, with its running mean."""
+    """Values over steps; nan = no value. A `noisy` one is drawn thin, with its running mean. `label` is for the key beside the chart."""
 
     values: np.ndarray
     colour: str
@@ -50,7 +50,7 @@ def line_chart(steps: np.ndarray, curves: Sequence[Curve], levels: Mapping[str, 
             if curve.noisy:
                 axes.plot(*thin(steps, curve.values), color=curve.colour, linewidth=0.7, alpha=0.35)
             line = smoothed(curve.values) if curve.noisy else curve.values
-            axes.plot(*thin(steps, line), color=curve.colour, linewidth=1.7, label=curve.label or None)
+            axes.plot(*thin(steps, line), color=curve.colour, linewidth=1.7)
         for name, level in (levels or {}).items():
             axes.axhline(level, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
             axes.annotate(name, (1, level), xycoords=("axes fraction", "data"), xytext=(-2, 2.5), textcoords="offset points", ha="right",
@@ -100,9 +100,6 @@ def _dress(axes, steps: np.ndarray, curves: Sequence[Curve], more: Sequence[floa
     axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
     if top >= 2000:
         axes.yaxis.set_major_formatter(lambda y, _: f"{y:,.0f}")
-    if sum(bool(c.label) for c in curves) > 1:
-        rising = all(np.nanmean(c.values[len(c.values) // 2 :]) > np.nanmean(c.values[: len(c.values) // 2 + 1]) for c in curves)
-        axes.legend(frameon=False, loc="upper left" if rising else "upper right", fontsize=7.5, handlelength=1.2)
 
 
 def _inline(svg: str) -> Html:

@@ -56,6 +56,8 @@ td.barred { width: 24%; min-width: 150px; }
 .charts.three { grid-template-columns: repeat(auto-fit, minmax(min(100%, 320px), 1fr)); }
 figure { margin: 0; padding: 14px 16px 8px; min-width: 0; }
 figcaption { font-size: 12.5px; } figcaption b { color: var(--ink); font-size: 14px; font-weight: 600; margin-right: 8px; }
+.key { margin-left: 12px; white-space: nowrap; }
+.key i { display: inline-block; width: 14px; height: 3px; border-radius: 2px; margin-right: 5px; vertical-align: 3px; }
 figure svg { display: block; width: 100%; height: auto; margin-top: 4px; color: var(--soft); }
 svg text { font-family: system-ui, -apple-system, "Segoe UI", Roboto, Arial, sans-serif !important; }
 

@@ -25,8 +25,8 @@ def tracker(recipe: Recipe, folder: RunFolder, active: bool) -> Iterator[Callabl
     import wandb  # takes most of a second: only when used
 
     run = wandb.init(
-        project=recipe.log.wandb_project, name=recipe.run.name, dir=str(folder.path), mode=recipe.log.wandb, config=to_plain(recipe), resume="allow",
-        id=folder.path.name.replace("/", "-"),
+        project=recipe.log.wandb_project, name=recipe.run.name, id=folder.path.name, resume="allow", dir=str(folder.path),
+        mode=recipe.log.wandb, config=to_plain(recipe),
     )
     failed = False
 

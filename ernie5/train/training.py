@@ -44,7 +44,8 @@ class Training:
 
     def state(self) -> dict:
         return {
-            "step": self.step, "tokens": self.tokens, "loader": self.loader.state.to_json(), "modality_weights": self.modality_weights.state()
+            "step": self.step, "tokens": self.tokens, "loader": self.loader.state.to_json(),
+            "modality_weights": self.modality_weights.state(),
         }
 
     def restore(self, tensors: Mapping[str, Tensor], state: dict) -> None:

@@ -131,6 +131,19 @@ def test_answers_do_not_depend_on_the_batch(kind, renders):
     assert judge(kind, []) == []
 
 
+def test_media_of_other_lengths_are_judged_too(renders):
+    """Generated clips and sounds may end early or late."""
+    clip, truth = renders["video"][0][0], renders["video"][1][0]
+    answers = judge("video", [clip, clip[:5], clip[:1], clip[:0]])
+    assert answers[0] == truth
+    assert answers[1]["shape"] == answers[2]["shape"] == truth["shape"] and answers[2]["motion"] == "unclear"
+    assert set(answers[3].values()) == {"unclear"}
+    sound, truth = renders["audio"][0][0], renders["audio"][1][0]
+    longer = torch.cat([sound, torch.zeros(2560)])
+    assert judge("audio", [sound, sound[:5120], longer]) == [truth] * 3
+    assert set(judge("audio", [sound[:0]])[0].values()) == set(judge("audio", [sound[:300]])[0].values()) == {"unclear"}
+
+
 def test_score_counts_joint_answers_and_the_best_constant_one():
     truths = [{"a": "x", "b": "u"}, {"a": "x", "b": "u"}, {"a": "x", "b": "v"}, {"a": "y", "b": "v"}]
     predictions = [{"a": "x", "b": "u"}, None, {"a": "x", "b": "u", "kind": "image"}, {"a": "y", "b": "v", "kind": "image"}]

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from tiny_world import SMALL, VOCABULARY, batch, packed_sample, small_model, WIDTHS
+from tiny_world import SMALL, VOCABULARY, WIDTHS, batch, packed_sample, small_model
 
 from ernie5.data_pipelines.collate import collate
 from ernie5.model.elastic import FULL, SubModel

@@ -21,7 +21,6 @@ from ernie5.run.manifest import FileEntry, Manifest, digest, read_manifest
 from ernie5.run.random_streams import stream
 from ernie5.run.tensor_files import decode
 
-
 FILES = ("tensors-00000.safetensors", "tensors-00001.safetensors", "tensors-00002.safetensors", "state.json", "manifest.json", "COMMIT")
 
 
