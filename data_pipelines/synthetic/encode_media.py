@@ -21,18 +21,20 @@ H264_OPTIONS = {"qp": "10", "preset": "veryfast", "threads": "1", "x264-params":
 
 def encode_png(picture: Tensor) -> bytes:
     """uint8 `1 c h w` -> a PNG file; exact."""
-    return _encode_picture(picture, "PNG")
+    file = BytesIO()
+    _pillow(picture).save(file, "PNG")
+    return file.getvalue()
 
 
 def encode_jpeg(picture: Tensor) -> bytes:
     """uint8 `1 c h w` -> a JPEG file of quality 95 with full-resolution colour (4:4:4)."""
-    return _encode_picture(picture, "JPEG", quality=JPEG_QUALITY, subsampling=0)
-
-
-def _encode_picture(picture: Tensor, name: str, **options: int) -> bytes:
     file = BytesIO()
-    Image.fromarray(rearrange(picture, "1 c h w -> h w c").numpy()).save(file, name, **options)
+    _pillow(picture).save(file, "JPEG", quality=JPEG_QUALITY, subsampling=0)
     return file.getvalue()
+
+
+def _pillow(picture: Tensor) -> Image.Image:
+    return Image.fromarray(rearrange(picture, "1 c h w -> h w c").numpy())
 
 
 def encode_mp4(clip: Tensor, frame_rate_hz: int) -> bytes:

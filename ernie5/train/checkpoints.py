@@ -1,6 +1,8 @@
 """Where a run begins, and what it saves.
 
     own checkpoints  ->  run.start_from with start_load all  ->  run.start_from with start_load weights  ->  fresh weights
+
+All state is only taken over for the same data and tokenizers: their fingerprints lie in the checkpoint.
 """
 
 from __future__ import annotations
@@ -11,9 +13,9 @@ from pathlib import Path
 from ernie5.config import fingerprint
 from ernie5.data_pipelines.encode import Tokenizers
 from ernie5.parallel.torch_engine import World
-from ernie5.recipe import Recipe
 from ernie5.run.checkpoint import Checkpoint, CheckpointError, latest_checkpoint, load_checkpoint, save_checkpoint
 from ernie5.run.folder import RunFolder
+from ernie5.train.prepare import Corpus
 from ernie5.train.training import Training
 
 log = logging.getLogger(__name__)
@@ -24,46 +26,63 @@ def fingerprints(tokenizers: Tokenizers) -> dict[str, str]:
     return {kind: getattr(tokenizers, kind).fingerprint for kind in ("text", "vision", "audio")}
 
 
-def start(run: Training, recipe: Recipe, folder: RunFolder, prints: dict[str, str]) -> None:
+def start(run: Training, corpus: Corpus, folder: RunFolder, prints: dict[str, str]) -> None:
     """Put the run where it shall begin, in the resume order above."""
+    settings = corpus.recipe.run
     own = latest_checkpoint(folder.checkpoints)
     if own is not None:
-        restore(run, own, prints)
+        restore(run, own, corpus, prints)
         log.info("going on after step %d", own.step)
-    elif recipe.run.start_from is not None:
-        origin = find_checkpoint(recipe.run.start_from)
-        if recipe.run.start_load == "all":
-            restore(run, origin, prints)
+    elif settings.start_from is not None:
+        origin = find_checkpoint(settings.start_from)
+        if settings.start_load == "all":
+            restore(run, origin, corpus, prints)
         else:
             run.load_weights(origin.tensors)
-        log.info("starting from %s, step %d (%s)", recipe.run.start_from, origin.step, recipe.run.start_load)
+        log.info("starting from %s, step %d (%s)", settings.start_from, origin.step, settings.start_load)
 
 
-def restore(run: Training, saved: Checkpoint, prints: dict[str, str]) -> None:
-    """All of a checkpoint's state; refuses codes of other tokenizers."""
+def restore(run: Training, saved: Checkpoint, corpus: Corpus, prints: dict[str, str]) -> None:
+    """All of a checkpoint's state; refuses codes of other tokenizers and other data."""
     other = [kind for kind, value in saved.state["tokenizers"].items() if prints[kind] != value]
     if other:
         raise CheckpointError(f"the checkpoint of step {saved.step} was trained with another {other[0]} tokenizer; "
                               "use the tokenizers of that run (run.tokenizers = its folder)")
+    for name, shards in saved.state["sources"].items():
+        if name not in corpus.sources:
+            raise CheckpointError(f"data.sources.{name} is missing, and the checkpoint of step {saved.step} draws from it; put it back, "
+                                  "or begin with the weights only (run.start_load = weights)")
+        corpus.sources[name].check_unchanged(shards)
     run.restore(saved.tensors, saved.state["training"])
 
 
-def find_checkpoint(spec: str) -> Checkpoint:
+def find_run(spec: str | Path) -> tuple[RunFolder, int | None]:
+    """The run folder and the step of `RUN_DIR` (no step) or `RUN_DIR@STEP`; a folder may have an @ in its name."""
+    name, at, step = str(spec).rpartition("@")
+    if not at or Path(spec).is_dir():
+        return RunFolder(Path(spec)).open(), None
+    if not step.isdecimal():
+        raise ValueError(f"{spec}: what follows @ must be the step of a checkpoint, for example {name}@1000")
+    return RunFolder(Path(name)).open(), int(step)
+
+
+def find_checkpoint(spec: str | Path) -> Checkpoint:
     """`RUN_DIR` (its latest) or `RUN_DIR@STEP`."""
-    name, _, step = spec.partition("@")
-    folder = RunFolder(Path(name)).open()
-    if step:
-        return load_checkpoint(folder.checkpoints / f"step-{int(step):08d}")
+    folder, step = find_run(spec)
+    if step is not None:
+        return load_checkpoint(folder.checkpoints / f"step-{step:08d}")
     found = latest_checkpoint(folder.checkpoints)
     if found is None:
-        raise ValueError(f"{name} has no checkpoint yet; train it first, or name another run")
+        raise ValueError(f"{folder.path} has no checkpoint yet; train it first, or name another run")
     return found
 
 
-def checkpoint(run: Training, recipe: Recipe, folder: RunFolder, prints: dict[str, str], world: World) -> None:
+def checkpoint(run: Training, corpus: Corpus, folder: RunFolder, prints: dict[str, str], world: World) -> None:
     """Save on rank 0. A failed save is reported and training goes on: the older checkpoints are untouched."""
     if world.rank == 0:
-        state = {"training": run.state(), "tokenizers": prints, "lineage": recipe.run.start_from}
+        recipe = corpus.recipe
+        sources = {name: source.fingerprints for name, source in corpus.sources.items()}
+        state = {"training": run.state(), "tokenizers": prints, "sources": sources, "lineage": recipe.run.start_from}
         try:
             save_checkpoint(folder.checkpoints, run.step, run.tensors(), state, run_id=recipe.run.name,
                             fingerprint=fingerprint(recipe), keep_last=recipe.train.keep_last)

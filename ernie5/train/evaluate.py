@@ -1,6 +1,6 @@
 """`ernie5 eval RUN_DIR`: how good a model is on combinations that training never saw -> a table, eval.json, and samples to look at.
 
-    {"text_to_image": {"accuracy", "chance", "ceiling", "n", "per_attribute"}, "image_to_text": …, "text_to_video", …, "loss": {…}}
+    {"text_to_image": {"accuracy", "chance", "ceiling", "n", "per_attribute"}, "image_to_text": …, "text_to_video", …, "loss": {…}, "step"}
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from ernie5.train.samples import save_samples
 def evaluate_run(spec: str | Path, n: int | None = None) -> dict:
     """Evaluate the latest (or `RUN_DIR@STEP`) checkpoint; `n` prompts per direction. Returns what eval.json holds."""
     recipe, _, generator, saved = load_run(spec)
-    folder = RunFolder(Path(str(spec).partition("@")[0]))
-    return evaluate(generator, recipe, folder, folder.path / "eval.json", n) | {"step": saved.step}
+    folder = RunFolder(Path(recipe.run.folder))
+    return evaluate(generator, recipe, folder, folder.path / "eval.json", saved.step, n)
 
 
-def evaluate_model(model: UnifiedTransformer, recipe: Recipe, folder: RunFolder, out: Path) -> dict:
+def evaluate_model(model: UnifiedTransformer, recipe: Recipe, folder: RunFolder, out: Path, step: int) -> dict:
     """Evaluate a model in training."""
-    return evaluate(build_generator(recipe, load_tokenizers(recipe), model), recipe, folder, out)
+    return evaluate(build_generator(recipe, load_tokenizers(recipe), model), recipe, folder, out, step)
 
 
-def evaluate(generator: Generator, recipe: Recipe, folder: RunFolder, out: Path, n: int | None = None) -> dict:
-    """All rows that the held-out sources allow, and the held-out loss."""
+def evaluate(generator: Generator, recipe: Recipe, folder: RunFolder, out: Path, step: int, n: int | None = None) -> dict:
+    """All rows that the held-out sources allow, and the held-out loss of the model after `step` steps."""
     settings = recipe.evaluate
     generator.model.eval()
     corpus = open_sources(recipe, recipe.data.heldout, Quarantine(folder.logs / "quarantine.jsonl", recipe.data.tolerance))
@@ -53,5 +53,6 @@ def evaluate(generator: Generator, recipe: Recipe, folder: RunFolder, out: Path,
             save_samples(folder.samples, kind, made, written, generator.tokenizers.audio.sample_rate_hz, recipe.data.limits.fps)
     if corpus.sources:
         result["loss"] = heldout_loss(recipe, folder, generator, settings.num_samples)
+    result["step"] = step
     atomic_write(out, json.dumps(result, indent=1).encode())
     return result

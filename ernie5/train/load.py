@@ -13,7 +13,7 @@ from ernie5.recipe import Recipe
 from ernie5.run.checkpoint import Checkpoint
 from ernie5.run.folder import RunFolder
 from ernie5.train.assemble import build_generator, build_model, vocabulary_of
-from ernie5.train.checkpoints import find_checkpoint
+from ernie5.train.checkpoints import find_checkpoint, find_run
 from ernie5.train.prepare import load_tokenizers
 
 
@@ -25,9 +25,9 @@ def load_recipe(folder: RunFolder) -> Recipe:
 
 def load_run(spec: str | Path, device: str = "auto") -> tuple[Recipe, UnifiedTransformer, Generator, Checkpoint]:
     """`RUN_DIR` or `RUN_DIR@STEP` -> recipe, model in eval mode, generator, checkpoint."""
-    folder = RunFolder(Path(str(spec).partition("@")[0])).open()
+    folder, _ = find_run(spec)
     recipe = load_recipe(folder)
-    saved = find_checkpoint(str(spec))
+    saved = find_checkpoint(spec)
     tokenizers = load_tokenizers(recipe)
     model = build_model(recipe, vocabulary_of(recipe, tokenizers))
     model.load_state_dict({k.removeprefix("model."): v for k, v in saved.tensors.items() if k.startswith("model.")})

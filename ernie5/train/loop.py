@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -33,6 +34,7 @@ class Hooks:
     log: Callable[[dict], None]
     checkpoint: Callable[[Training], None]
     evaluate: Callable[[Training], None]
+    profile: Callable[[int], AbstractContextManager[None]]
 
 
 def train(run: Training, config: TrainConfig, world: World, hooks: Hooks) -> bool:
@@ -42,7 +44,8 @@ def train(run: Training, config: TrainConfig, world: World, hooks: Hooks) -> boo
         while run.step < config.steps:
             started = time.perf_counter()
             run.step += 1
-            metrics = train_step(run, config, world)
+            with hooks.profile(run.step):
+                metrics = train_step(run, config, world)
             tokens_per_s = metrics.pop("step_tokens") / (time.perf_counter() - started)
             hooks.log({**metrics, "tokens_per_s": round(tokens_per_s, 1)})
             bar.advance(1, loss=f"{metrics['loss/total']:.3f}", tokens_per_s=f"{tokens_per_s:.0f}")

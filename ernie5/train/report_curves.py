@@ -43,11 +43,11 @@ def accuracy_curves(run: RunRecord) -> Html | None:
     for kind in KINDS:
         rows = (f"text_to_{kind}", f"{kind}_to_text")
         values = [np.array([_accuracy(evaluation, row) for evaluation in known.values()]) for row in rows]
-        if any(np.isfinite(v).any() for v in values):
+        if any(np.isfinite(v).sum() > 1 for v in values):
             curves = [Curve(v, colour, direction_name(row), noisy=False)
                       for v, colour, row in zip(values, (COLOURS[kind], COLOURS["total"]), rows, strict=True)]
-            figures.append(_figure(kind, "accuracy while training", line_chart(np.array(list(known)), curves, size=NARROW), curves))
-    return el("div", figures, class_="charts three")
+            figures.append(_figure(kind, "", line_chart(np.array(list(known)), curves, size=NARROW), curves))
+    return Html(el("h3", "accuracy while training") + el("div", figures, class_="charts three")) if figures else None
 
 
 def _accuracy(evaluation: dict, row: str) -> float:

@@ -19,28 +19,46 @@ log = logging.getLogger(__name__)
 @contextmanager
 def tracker(recipe: Recipe, folder: RunFolder, active: bool) -> Iterator[Callable[[dict], None]]:
     """`track(metrics)` for every step, to wandb where the recipe says so."""
-    if not active or recipe.log.wandb == "off":
-        yield lambda metrics: None
-        return
-    import wandb  # takes most of a second: only when used
+    wandb = Wandb(recipe, folder) if active and recipe.log.wandb != "off" else None
+    try:
+        yield wandb.track if wandb else lambda metrics: None
+    finally:
+        if wandb:
+            wandb.finish()
 
-    run = wandb.init(
-        project=recipe.log.wandb_project, name=recipe.run.name, id=folder.path.name, resume="allow", dir=str(folder.path),
-        mode=recipe.log.wandb, config=to_plain(recipe),
-    )
-    failed = False
 
-    def track(metrics: dict) -> None:
-        nonlocal failed
-        if failed:
+class Wandb:
+    """One wandb run; the first call that fails is the last."""
+
+    def __init__(self, recipe: Recipe, folder: RunFolder) -> None:
+        self.run = self.failed = None
+        self._try(self._begin, recipe, folder)
+
+    def track(self, metrics: dict) -> None:
+        self._try(self._log, metrics)
+
+    def finish(self) -> None:
+        self._try(self._end)
+
+    def _begin(self, recipe: Recipe, folder: RunFolder) -> None:
+        import wandb  # takes most of a second: only when used
+
+        self.run = wandb.init(
+            project=recipe.log.wandb_project, name=recipe.run.name, dir=str(folder.path), mode=recipe.log.wandb, config=to_plain(recipe),
+            resume="allow", id=folder.path.name,
+        )
+
+    def _log(self, metrics: dict) -> None:
+        self.run.log({k: v for k, v in metrics.items() if isinstance(v, (int, float))}, step=metrics["step"])
+
+    def _end(self) -> None:
+        self.run.finish()
+
+    def _try(self, call: Callable[..., None], *arguments: object) -> None:
+        if self.failed is not None:
             return
         try:
-            run.log({k: v for k, v in metrics.items() if isinstance(v, (int, float))}, step=metrics["step"])
-        except Exception as error:  # noqa: BLE001  whatever it is, it must not end a training run
-            failed = True
+            call(*arguments)
+        except Exception as error:  # whatever it is, it must not end a training run
+            self.failed = error
             log.warning("wandb failed and is off for the rest of this run: %s", error)
-
-    try:
-        yield track
-    finally:
-        run.finish()
