@@ -9,6 +9,7 @@ Letters: B rows, S packed length.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,8 @@ from ernie5.data_pipelines.packing import Packer, cut
 from ernie5.data_pipelines.roles import RolesConfig, assign_roles
 from ernie5.run.random_streams import stream
 from ernie5.sequence import PackedSequence, Sample
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,8 @@ class Loader:
         self.state = LoaderState(mixture.drawn, dict(mixture.per_source))
         self.worker = ThreadPoolExecutor(1, thread_name_prefix="loader")
         self.ahead: tuple[tuple[int, int, int], Future[Batch]] | None = None
+        self._unread: tuple[Draw, ...] = ()  # what `_samples` has not taken from `waiting`
+        self._told = False                   # that documents are cut
 
     def restore(self, state: LoaderState) -> None:
         """Go on from a saved state."""
@@ -127,8 +132,12 @@ class Loader:
             draw = waiting.pop(0) if waiting else self.mixture.draw()
             self._unread = tuple(waiting)
             sample = self.maker.make(draw)
-            if sample is not None:
-                yield draw, cut(sample, length)
+            if sample is None:
+                continue
+            if len(sample) > length and not self._told:
+                self._told = True
+                log.warning("%s has %d positions; documents are cut at train.length = %d, media too", sample.id, len(sample), length)
+            yield draw, cut(sample, length)
 
     def close(self) -> None:
         """Stop the background thread."""

@@ -18,13 +18,19 @@ from ernie5.sequence import Modality, Role, Sample, Segment
 
 @dataclass(frozen=True)
 class RolesConfig:
-    """Probabilities; `condition_drop` acts on pairs in the generate role."""
+    """How often an `image`, `video` or `audio` segment is predicted and not read; `condition_drop` acts on pairs whose medium is predicted."""
 
-    generate: float = 0.5
+    image: float = 0.5
+    video: float = 0.5
+    audio: float = 0.5
     condition_drop: float = 0.1
 
+    def generate(self, modality: Modality) -> float:
+        """The probability for a segment of this kind; text is always predicted."""
+        return {Modality.TEXT: 1.0, Modality.IMAGE: self.image, Modality.VIDEO: self.video, Modality.AUDIO: self.audio}[modality]
+
     def check(self) -> None:
-        for key, value in (("generate", self.generate), ("condition_drop", self.condition_drop)):
+        for key, value in vars(self).items():
             if not 0 <= value <= 1:
                 raise ValueError(f"data.roles.{key} = {value} is a probability; use a number between 0 and 1")
 
@@ -37,14 +43,14 @@ def is_pair(sample: Sample) -> bool:
 
 def assign_roles(sample: Sample, random: np.random.Generator, config: RolesConfig) -> Sample:
     """The sample with a role on every segment, and a pair in the order that its role needs."""
-    generates = random.random(len(sample.segments)) < config.generate
+    chance = random.random(len(sample.segments))
     drop = random.random() < config.condition_drop
+    made = [bool(c < config.generate(s.modality)) for s, c in zip(sample.segments, chance, strict=True)]
     if not is_pair(sample):
-        made = [s.modality is Modality.TEXT or bool(g) for s, g in zip(sample.segments, generates, strict=True)]
         roles = [Role.GENERATE if m else Role.UNDERSTAND for m in made]
         return replace(sample, segments=tuple(replace(s, role=r) for s, r in zip(sample.segments, roles, strict=True)))
     text, medium = sorted(sample.segments, key=lambda s: s.modality is not Modality.TEXT)
-    return replace(sample, segments=_pair(text, medium, bool(generates[0]), drop))
+    return replace(sample, segments=_pair(text, medium, all(made), drop))
 
 
 def _pair(text: Segment, medium: Segment, generate: bool, drop: bool) -> tuple[Segment, ...]:

@@ -24,3 +24,11 @@ def fixed_seeds() -> None:
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def micro(tmp_path_factory: pytest.TempPathFactory):
+    """One finished micro run (micro_run.py) of 6 steps; other tests use its tokenizers, demo shards and results, and leave it as it is."""
+    from micro_run import micro_recipe, run_micro
+
+    return run_micro(micro_recipe(tmp_path_factory.mktemp("runs") / "micro", None))

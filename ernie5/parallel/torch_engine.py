@@ -9,6 +9,7 @@ import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -17,6 +18,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ernie5.parallel.engine import LossFunction, MicroBatch, StepResult
 from ernie5.parallel.optimizer_state import load_optimizer_tensors, optimizer_tensors
+
+WAIT = timedelta(hours=12)  # rank 0 trains tokenizers and evaluates while the others wait
 
 
 @dataclass(frozen=True)
@@ -31,10 +34,17 @@ class World:
     def join(cls, device: str = "auto") -> "World":
         """Read torchrun's environment; start the process group when there is more than one process."""
         rank, size, local = (int(os.environ.get(k, d)) for k, d in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0")))
-        cuda = torch.cuda.is_available() if device == "auto" else device.startswith("cuda")
+        if device != "cpu" and device != "auto" and not device.startswith("cuda"):
+            raise ValueError(f"train.device = {device} is not known; use auto, cpu or cuda")
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            raise ValueError(f"train.device = {device}, but torch finds no GPU here; use auto or cpu, or install a torch for CUDA")
+        cuda = device != "cpu" and torch.cuda.is_available()
+        chosen = torch.device("cpu") if not cuda else torch.device(device if ":" in device else f"cuda:{local}")
+        if cuda:
+            torch.cuda.set_device(chosen)
         if size > 1 and not dist.is_initialized():
-            dist.init_process_group("nccl" if cuda else "gloo")
-        return cls(rank, size, torch.device("cuda", local) if cuda else torch.device("cpu"))
+            dist.init_process_group("nccl" if cuda else "gloo", timeout=WAIT)
+        return cls(rank, size, chosen)
 
     def barrier(self) -> None:
         if self.size > 1:

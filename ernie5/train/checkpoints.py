@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 from ernie5.config import fingerprint
 from ernie5.data_pipelines.encode import Tokenizers
@@ -44,16 +45,17 @@ def start(run: Training, corpus: Corpus, folder: RunFolder, prints: dict[str, st
 
 def restore(run: Training, saved: Checkpoint, corpus: Corpus, prints: dict[str, str]) -> None:
     """All of a checkpoint's state; refuses codes of other tokenizers and other data."""
-    other = [kind for kind, value in saved.state["tokenizers"].items() if prints[kind] != value]
+    state: dict[str, Any] = saved.state
+    other = [kind for kind, value in state["tokenizers"].items() if prints[kind] != value]
     if other:
         raise CheckpointError(f"the checkpoint of step {saved.step} was trained with another {other[0]} tokenizer; "
                               "use the tokenizers of that run (run.tokenizers = its folder)")
-    for name, shards in saved.state["sources"].items():
+    for name, shards in state["sources"].items():
         if name not in corpus.sources:
             raise CheckpointError(f"data.sources.{name} is missing, and the checkpoint of step {saved.step} draws from it; put it back, "
                                   "or begin with the weights only (run.start_load = weights)")
         corpus.sources[name].check_unchanged(shards)
-    run.restore(saved.tensors, saved.state["training"])
+    run.restore(saved.tensors, state["training"])
 
 
 def find_run(spec: str | Path) -> tuple[RunFolder, int | None]:
@@ -82,7 +84,7 @@ def checkpoint(run: Training, corpus: Corpus, folder: RunFolder, prints: dict[st
     if world.rank == 0:
         recipe = corpus.recipe
         sources = {name: source.fingerprints for name, source in corpus.sources.items()}
-        state = {"training": run.state(), "tokenizers": prints, "sources": sources, "lineage": recipe.run.start_from}
+        state: dict[str, Any] = {"training": run.state(), "tokenizers": prints, "sources": sources, "lineage": recipe.run.start_from}
         try:
             save_checkpoint(folder.checkpoints, run.step, run.tensors(), state, run_id=recipe.run.name,
                             fingerprint=fingerprint(recipe), keep_last=recipe.train.keep_last)

@@ -31,6 +31,12 @@ def evaluate_run(spec: str | Path, n: int | None = None) -> dict:
     return evaluate(generator, recipe, folder, folder.path / "eval.json", saved.step, n)
 
 
+def evaluated_step(folder: RunFolder) -> int | None:
+    """The step that eval.json speaks of, None where there is none."""
+    path = folder.path / "eval.json"
+    return json.loads(path.read_bytes()).get("step") if path.exists() else None
+
+
 def evaluate_model(model: UnifiedTransformer, recipe: Recipe, folder: RunFolder, out: Path, step: int) -> dict:
     """Evaluate a model in training."""
     return evaluate(build_generator(recipe, load_tokenizers(recipe), model), recipe, folder, out, step)

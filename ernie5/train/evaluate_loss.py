@@ -20,7 +20,6 @@ from ernie5.data_pipelines.loader import SampleMaker
 from ernie5.data_pipelines.mixture import Draw
 from ernie5.data_pipelines.packing import Packer, cut
 from ernie5.data_pipelines.quarantine import Quarantine
-from ernie5.data_pipelines.roles import RolesConfig
 from ernie5.generate.generator import Generator
 from ernie5.objectives.modality_weights import Weights
 from ernie5.objectives.next_group import TargetCounts, next_group_loss
@@ -35,7 +34,7 @@ ROWS = 8
 def heldout_batches(recipe: Recipe, folder: RunFolder, generator: Generator, at_most: int) -> Iterator[PackedSequence]:
     """Up to `at_most` samples of every held-out source, packed."""
     corpus = open_sources(recipe, recipe.data.heldout, Quarantine(folder.logs / "quarantine.jsonl", recipe.data.tolerance))
-    roles = RolesConfig(generate=recipe.data.roles.generate, condition_drop=0.0)
+    roles = replace(recipe.data.roles, condition_drop=0.0)
     maker = SampleMaker(
         corpus.sample, lambda key, reason: None, lambda: None, Encoder(generator.tokenizers, cache_gib=0.0),
         replace(generator.grouping, prompt_weight=1.0), roles, recipe.run.seed,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -66,7 +67,7 @@ def text_to_medium(
 ) -> tuple[dict, list[Made]]:
     """The row `text_to_KIND` and what was made."""
     captions = [split(s)[0] for s in samples]
-    media: list[Tensor] = []
+    media: list[Any] = []
     for number, part in enumerate(chunks(captions, batch)):
         media += generator.generate([[caption] for caption in part], KINDS[kind], sampling, seed=number)
         bar.advance(len(part), row=f"text_to_{kind}")
@@ -80,7 +81,7 @@ def text_to_medium(
 def medium_to_text(generator: Generator, kind: str, samples: Sequence[Sample], batch: int, bar: Progress) -> tuple[dict, list[Made]]:
     """The row `KIND_to_text` (likeliest text) and what was written."""
     media = [split(s)[1] for s in samples]
-    texts: list[str] = []
+    texts: list[Any] = []
     for number, part in enumerate(chunks(media, batch)):
         texts += generator.generate([[medium] for medium in part], Modality.TEXT, Sampling(temperature=0.0), seed=number)
         bar.advance(len(part), row=f"{kind}_to_text")

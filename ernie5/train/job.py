@@ -17,16 +17,20 @@ from ernie5.config import check_unchanged, load_config, to_yaml
 from ernie5.data_pipelines.quarantine import Quarantine
 from ernie5.parallel.torch_engine import World
 from ernie5.recipe import Recipe
+from ernie5.run.checkpoint import list_steps
 from ernie5.run.folder import RunFolder
 from ernie5.run.lock import run_lock
 from ernie5.run.log import logging_to
 from ernie5.run.metrics_log import MetricsLog
 from ernie5.run.signals import EXIT_STOPPED
 from ernie5.train.assemble import build_training
-from ernie5.train.checkpoints import checkpoint, fingerprints, start
+from ernie5.train.checkpoints import checkpoint, find_checkpoint, find_run, fingerprints, start
 from ernie5.train.first_screen import first_screen
 from ernie5.train.loop import Hooks, train
+from ernie5.train.mfu import Utilization
 from ernie5.train.prepare import load_tokenizers, open_sources
+from ernie5.train.profile import StepProfiler
+from ernie5.train.steps import shape_of_step
 from ernie5.train.tracker import tracker
 from ernie5.train.train_tokenizers import prepare
 from ernie5.train.training import Training
@@ -44,17 +48,19 @@ def train_recipe(path: str | Path, overrides: Sequence[str] = ()) -> int:
 
 def resume_run(spec: str, overrides: Sequence[str] = (), to: Path | None = None) -> int:
     """`RUN_DIR` goes on; `RUN_DIR[@STEP]` with `to` starts a new run there, which remembers where it came from."""
-    name, _, step = spec.partition("@")
-    folder = RunFolder(Path(name)).open()
+    folder, step = find_run(spec)
     recipe = load_config(Recipe, folder.recipe, overrides)
     if to is None:
-        if step:
+        if step is not None:
             raise ValueError(f"{spec}: going on from there would overwrite what came after; add --to NEW_DIR to fork the run")
-        return run_job(replace(recipe, run=replace(recipe.run, dir=name)))
+        return run_job(replace(recipe, run=replace(recipe.run, dir=str(folder.path))))
     if RunFolder(Path(to)).recipe.exists():
         raise ValueError(f"--to {to} is a run already; choose a new folder, or go on with `ernie5 resume {to}`")
-    tokenizers = recipe.run.tokenizers or name
-    return run_job(replace(recipe, run=replace(recipe.run, dir=str(to), tokenizers=tokenizers, start_from=spec, start_load="all")))
+    fork = replace(
+        recipe.run, dir=str(to), tokenizers=recipe.run.tokenizers or str(folder.path), start_load="all",
+        start_from=f"{folder.path}@{find_checkpoint(spec).step}",  # with its step, because that run may go on
+    )
+    return run_job(replace(recipe, run=fork))
 
 
 def run_job(recipe: Recipe) -> int:
@@ -82,10 +88,10 @@ def set_numerics(recipe: Recipe) -> None:
 
 def _run(recipe: Recipe, folder: RunFolder, world: World) -> int:
     if world.rank == 0:
-        if folder.recipe.exists():
+        if folder.recipe.exists() and has_begun(folder):
             check_unchanged(load_config(Recipe, folder.recipe), recipe, MAY_CHANGE)
-        folder.write_recipe(to_yaml(recipe))
-        folder.write_code()
+        else:
+            folder.write_recipe(to_yaml(recipe))
         first_screen(recipe, folder, world)
         prepare(recipe)
     world.barrier()
@@ -94,27 +100,51 @@ def _run(recipe: Recipe, folder: RunFolder, world: World) -> int:
     corpus = open_sources(recipe, recipe.data.sources, quarantine)
     run = build_training(recipe, tokenizers, corpus, quarantine, world)
     prints = fingerprints(tokenizers)
-    start(run, recipe, folder, prints)
+    start(run, corpus, folder, prints)
     metrics = MetricsLog(folder.metrics)
-    if world.rank == 0:
+    if world.rank == 0:  # the recipe is accepted, and what a dead process did after its last checkpoint is undone
+        folder.write_recipe(to_yaml(recipe))
+        if run.step < recipe.train.steps:
+            folder.write_code()
         metrics.truncate_after(run.step)
+    utilization = Utilization(run.model, world.device, world.size, recipe.train.precision)
+    profiler = StepProfiler(folder.logs / "trace.json", recipe.train.profile_steps if world.rank == 0 else ())
     with tracker(recipe, folder, world.rank == 0) as track:
 
         def write(numbers: dict) -> None:
+            _, length, _ = shape_of_step(recipe.train, numbers["step"], world.size)
+            numbers = numbers | utilization(numbers["tokens_per_s"], length)
             if world.rank == 0:
                 metrics.append(numbers["step"], numbers)
                 track(numbers)
 
-        hooks = Hooks(write, lambda r: checkpoint(r, recipe, folder, prints, world), lambda r: evaluate_now(r, recipe, folder, world))
+        hooks = Hooks(
+            log=write, checkpoint=lambda r: checkpoint(r, corpus, folder, prints, world),
+            evaluate=lambda r: evaluate_now(r, recipe, folder, world), profile=profiler.step,
+        )
         complete = train(run, recipe.train, world, hooks)
     run.loader.close()
     if not complete:
-        log.warning("stopped at step %d and saved; the same command goes on from here", run.step)
+        how = "and saved" if is_saved(run, folder) else "but could not save it"
+        log.warning("stopped at step %d %s; the same command goes on from the last checkpoint", run.step, how)
         return EXIT_STOPPED
     if world.rank == 0:
-        finish(recipe, folder)
+        if not is_saved(run, folder):
+            raise ValueError(f"step {run.step} is done but could not be saved in {folder.checkpoints}; make room and run it again")
+        finish(recipe, folder, run.step)
     world.barrier()
     return 0
+
+
+def has_begun(folder: RunFolder) -> bool:
+    """Whether anything was made under the folder's recipe; a run that failed at once may be started again with the mistake repaired."""
+    made = (path for part in (folder.checkpoints, folder.tokenizers, folder.data) for path in part.iterdir())
+    return any(not path.name.startswith(".") for path in made)
+
+
+def is_saved(run: Training, folder: RunFolder) -> bool:
+    """Whether the step that the run has reached is on disk."""
+    return run.step in list_steps(folder.checkpoints)
 
 
 def evaluate_now(run: Training, recipe: Recipe, folder: RunFolder, world: World) -> None:
@@ -122,17 +152,20 @@ def evaluate_now(run: Training, recipe: Recipe, folder: RunFolder, world: World)
     from ernie5.train.evaluate import evaluate_model
 
     if world.rank == 0:
-        evaluate_model(run.model, recipe, folder, folder.samples / f"eval-{run.step:08d}.json")
+        try:
+            evaluate_model(run.model, recipe, folder, folder.samples / f"eval-{run.step:08d}.json", run.step)
+        except OSError as error:
+            log.error("the evaluation of step %d could not be written (%s); training goes on", run.step, error.strerror)
     run.model.train()
     world.barrier()
 
 
-def finish(recipe: Recipe, folder: RunFolder) -> None:
-    """Evaluation and report of a complete run."""
-    from ernie5.train.evaluate import evaluate_run
+def finish(recipe: Recipe, folder: RunFolder, step: int) -> None:
+    """Evaluation, unless it is there already, and report of a run that is complete after `step` steps."""
+    from ernie5.train.evaluate import evaluate_run, evaluated_step
     from ernie5.train.report import write_report
 
-    if recipe.evaluate.at_end:
+    if recipe.evaluate.at_end and evaluated_step(folder) != step:
         evaluate_run(folder.path)
     write_report(folder.path)
     log.info("complete: %s", folder.report)

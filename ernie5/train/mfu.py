@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import torch
 
+from ernie5.model.count import count
+from ernie5.model.unified_transformer import UnifiedTransformer
+
 # name of the device contains -> bf16 TFLOP/s without sparsity; the first match counts
 PEAK_TFLOPS = {
     "B200": 2250.0,
@@ -40,3 +43,16 @@ def device_peak(device: torch.device) -> float | None:
 def mfu(tokens_per_s: float, flops_per_token: float, peak: float, num_devices: int) -> float:
     """Share of the peak, 0 to 1. `tokens_per_s` of all devices together, `peak` in FLOP/s of one."""
     return tokens_per_s * flops_per_token / (num_devices * peak)
+
+
+class Utilization:
+    """`meter(tokens_per_s, length)` -> {"mfu": …}, or {} where the peak is unknown or products run in fp32."""
+
+    def __init__(self, model: UnifiedTransformer, device: torch.device, num_devices: int, precision: str) -> None:
+        self.model, self.num_devices = model, num_devices
+        self.peak = None if precision == "fp32" else device_peak(device)
+
+    def __call__(self, tokens_per_s: float, length: int) -> dict[str, float]:
+        if self.peak is None:
+            return {}
+        return {"mfu": mfu(tokens_per_s, count(self.model, length).flops_per_token, self.peak, self.num_devices)}

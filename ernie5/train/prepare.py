@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ernie5.data_pipelines.decode_media import decode_record
 from ernie5.data_pipelines.encode import Tokenizers
@@ -98,10 +99,11 @@ def media_of(corpus: Corpus, kinds: set[Modality], at_most: int) -> Iterable:
 def load_tokenizers(recipe: Recipe) -> Tokenizers:
     """The tokenizers of a prepared run."""
     folder = parts_folder(recipe).tokenizers
-    loaded = {}
+    loaded: dict[str, Any] = {}
     for kind, ours in OURS.items():
         own = recipe.tokenizers.parts.get(kind)
-        loaded[kind] = load_part(own.part).load(own.folder) if own else ours.load(folder / kind)
+        part: Any = load_part(own.part) if own else ours
+        loaded[kind] = part.load(own.folder if own else folder / kind)
     return Tokenizers(**loaded)
 
 

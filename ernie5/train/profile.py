@@ -29,7 +29,7 @@ class StepProfiler:
         if number not in self.steps:
             yield
             return
-        with torch.profiler.profile(record_shapes=True) as profiler, torch.profiler.record_function(f"step {number}"):
+        with torch.profiler.profile() as profiler, torch.profiler.record_function(f"step {number}"):
             yield
         self._add(profiler)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from torch import Tensor
+
 from ernie5.data_pipelines.decode_media import decode_member
 from ernie5.data_pipelines.media_limits import MediaLimits
 from ernie5.data_pipelines.write_shards import Member
@@ -33,6 +35,7 @@ def sample_run(
     if isinstance(made, str):
         if out is None:
             return made
+        out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(made + "\n", encoding="utf-8")
         return str(out)
     if modality is Modality.AUDIO and not len(made):
@@ -42,7 +45,7 @@ def sample_run(
     return str(out)
 
 
-def read_file(path: Path, modality: Modality, limits: MediaLimits, sample_rate_hz: int) -> "object":
+def read_file(path: Path, modality: Modality, limits: MediaLimits, sample_rate_hz: int) -> str | Tensor:
     """Decode a user's file as one medium of this kind; ValueError says what is wrong with it."""
     try:
         return decode_member(Member(modality, path.suffix.lstrip("."), path.read_bytes()), limits, sample_rate_hz)

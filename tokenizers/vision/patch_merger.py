@@ -1,6 +1,6 @@
 """Attention-based patch merger: K patches seen by two encoders become one token.
 
-    z = MHSA([cnn W + e_cnn ; vit + e_vit])  over the 2K vectors of a group,      token = mean(z) W_out
+    z = MHSA([cnn W + e_cnn ; vit + e_vit])  over the 2K vectors of a group,      token = norm(mean(z)) W_out
 
 e = one learned vector per path and slot: without it the group would be a set and the place of a patch would be lost.
 Report: §2.2.2 (K = 4: 2 x 2 patches of an image; K = 16: 2 x 2 patches of 4 frames). Slots are shared: frame 0 of a chunk is an image.
@@ -21,11 +21,13 @@ class PatchMerger(nn.Module):
     def __init__(self, dim: int, out_dim: int, num_heads: int, num_slots: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.slots = nn.Parameter(torch.randn(2, num_slots, dim) * 0.02)  # path, slot
+        self.slots = nn.Parameter(torch.randn(2, num_slots, dim) * 0.3)  # path, slot; small ones leave a group a set for long
         self.norm = nn.LayerNorm(dim)
         self.qkv = nn.Linear(dim, 3 * dim, bias=False)
         self.mix = nn.Linear(dim, dim, bias=False)
+        self.out_norm = nn.LayerNorm(dim)
         self.out = nn.Linear(dim, out_dim, bias=False)
+        nn.init.normal_(self.out.weight, std=dim**-0.5)  # tokens as large as text embeddings
 
     def forward(self, cnn: Tensor, vit: Tensor) -> Tensor:
         """cnn, vit: `n m K C` -> tokens `n m D_out`."""
@@ -36,4 +38,4 @@ class PatchMerger(nn.Module):
         q, key, v = rearrange(self.qkv(self.norm(x)), "n m k (three h c) -> three (n m) h k c", three=3, h=self.num_heads)
         mixed = F.scaled_dot_product_attention(q, key, v)
         x = x + self.mix(rearrange(mixed, "(n m) h k c -> n m k (h c)", m=x.shape[1]))
-        return self.out(x.mean(2))
+        return self.out(self.out_norm(x.mean(2)))

@@ -26,6 +26,8 @@ from ernie5.tokenizers.vision.losses import balance_loss, commitment_loss, gradi
 from ernie5.tokenizers.vision.multiscale_residual import MultiscaleResidualQuantizer
 from ernie5.tokenizers.vision.scales import scale_schedule
 
+NUM_FEATURE_PICTURES = 512  # give the mean and deviation of every feature channel
+
 
 def train_vision_tokenizer(
     config: VisionTokenizerConfig, images: Sequence[Tensor], clips: Sequence[Tensor], *, seed: int, title: str = "vision tokenizer"
@@ -53,7 +55,10 @@ def train_vision_tokenizer(
         ]
         shares = [1 - config.clip_share, config.clip_share]
         _fit(config, tokenizer.autoencoder, tokenizer.quantizer, batches, shares, config.video_steps, f"{title}, clips")
-    return tokenizer.eval().requires_grad_(False)
+    tokenizer.eval().requires_grad_(False)
+    if pictures:
+        tokenizer.standardise_features(pictures[:NUM_FEATURE_PICTURES])
+    return tokenizer
 
 
 def _fit(

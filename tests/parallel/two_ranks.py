@@ -1,0 +1,91 @@
+"""What each of two ranks does for test_two_ranks.py: `torchrun --nproc-per-node 2 two_ranks.py OUT RECIPE.yaml`.
+
+First one step of the engine on batches made by hand, with its gradients; then a step that is not finite on rank 1 only; then the whole job.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from tiny_world import batch, small_model
+
+from ernie5.model.router_balance import RouterBalance
+from ernie5.objectives.modality_weights import Weights
+from ernie5.objectives.next_group import NextGroupLoss, TargetCounts
+from ernie5.parallel.engine import MicroBatch
+from ernie5.parallel.torch_engine import TorchEngine, World
+from ernie5.train.optimizer import OptimizerConfig, make_optimizer
+from ernie5.train.training import Objective
+
+# micro-batches of one row: what one process sees; two ranks take a half each
+STEPS = {
+    "all kinds on both": [["text_to_image", "audio_to_text"], ["mixed"]],
+    "rank 1 reads and makes no media": [["mixed", "video_to_text"], ["text", "text"]],
+    "rank 0 has sound, rank 1 pictures": [["text_to_audio", "audio_to_text"], ["image_to_text", "text_to_video"]],
+    "accumulation": [["text_to_image"], ["text_to_audio", "text"], ["text"], ["video_to_text"]],
+}
+
+
+def one_step(world: World, rows: list[list[str]]) -> tuple[TorchEngine, dict[str, torch.Tensor]]:
+    """Losses, gradients and balance counts of one step on this rank's rows."""
+    model = small_model()
+    engine = TorchEngine(model, make_optimizer(model, OptimizerConfig()), world)
+    packed = [batch([row], length=256, seed=seed) for seed, row in enumerate(rows)]
+    counts = sum((TargetCounts.of(p) for p in packed), start=TargetCounts(0.0, 0.0, 0.0, 0.0))
+    share = len(rows) // world.size
+    mine = [MicroBatch(p) for p in packed[world.rank * share : (world.rank + 1) * share]]
+    objective = Objective(NextGroupLoss(), model)
+    objective.begin(counts, Weights())
+    found = {"losses": engine.forward_backward(mine, objective)}
+    found |= {f"gradient.{name}": p.grad.clone() for name, p in model.named_parameters()}
+    balance = RouterBalance(model, speed=0.01)
+    load = engine.sum_over_data(objective.load(len(balance.biases)))
+    balance.add(load.sum(dim=1), tuple(range(len(load))), mine[0].submodel)
+    balance.step()
+    return engine, found | {"load": load, "bias": torch.stack(balance.biases)}
+
+
+def not_finite(world: World, engine: TorchEngine) -> None:
+    """Rank 1 computes a loss of NaN: no rank may move."""
+    before = {name: tensor.clone() for name, tensor in engine.state_dict().items()}
+
+    def loss(runner, micro_batch):
+        hidden = runner(micro_batch.packed, micro_batch.submodel)
+        packed = micro_batch.packed
+        losses = NextGroupLoss()(hidden, engine.model.heads, packed, TargetCounts.of(packed), Weights())
+        return replace(losses, total=losses.total * (torch.nan if world.rank == 1 else 1.0))
+
+    engine.optimizer.zero_grad(set_to_none=True)
+    engine.forward_backward([MicroBatch(batch([["mixed"]], length=256))], loss)
+    assert engine.optimizer_step(1e-2).skipped
+    after = engine.state_dict()
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+
+
+def main() -> int:
+    from ernie5.cli.main import main as command_line
+    from ernie5.train import job
+
+    out, recipe = Path(sys.argv[1]), sys.argv[2]
+    torch.set_num_threads(1)
+    world = World.join("cpu")
+    for number, rows in enumerate(STEPS.values()):
+        engine, found = one_step(world, rows)
+        save_file(found, out / f"step-{number}-rank-{world.rank}.safetensors")
+    not_finite(world, engine)
+
+    trained = []
+    original = job.train
+    job.train = lambda run, *others: (trained.append(run), original(run, *others))[1]
+    code = command_line(["train", recipe])
+    (run,) = trained
+    save_file({"bias": torch.stack(run.balance.biases), "router_load": run.router_load}, out / f"run-rank-{world.rank}.safetensors")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
