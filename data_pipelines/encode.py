@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from threading import Lock
 
 import torch
 from torch import Tensor
@@ -56,20 +57,23 @@ class Encoder:
         self.tokenizers = tokenizers
         self.room = int(cache_gib * 2**30)
         self.kept: OrderedDict[str, CodedSample] = OrderedDict()
+        self.lock = Lock()  # threads may encode at once; what is kept changes in one of them at a time
 
     def recall(self, key: str) -> CodedSample | None:
         """A kept result, by the caller's key."""
-        if key in self.kept:
-            self.kept.move_to_end(key)
-        return self.kept.get(key)
+        with self.lock:
+            if key in self.kept:
+                self.kept.move_to_end(key)
+            return self.kept.get(key)
 
     @torch.no_grad()
     def encode(self, key: str, sample: Sample) -> CodedSample:
         """Encode every segment and keep the result under `key`."""
         coded = CodedSample(sample, tuple(self.tokenizers.of(s.modality).encode(s.media) for s in sample.segments))
-        self.kept[key] = coded
-        self.room -= coded.num_bytes
-        while self.room < 0 and len(self.kept) > 1:
-            _, oldest = self.kept.popitem(last=False)
-            self.room += oldest.num_bytes
+        with self.lock:
+            self.kept[key] = coded
+            self.room -= coded.num_bytes
+            while self.room < 0 and len(self.kept) > 1:
+                _, oldest = self.kept.popitem(last=False)
+                self.room += oldest.num_bytes
         return coded

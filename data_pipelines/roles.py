@@ -18,7 +18,7 @@ from ernie5.sequence import Modality, Role, Sample, Segment
 
 @dataclass(frozen=True)
 class RolesConfig:
-    """How often an `image`, `video` or `audio` segment is predicted and not read; `condition_drop` acts on pairs whose medium is predicted."""
+    """How often an `image`, `video` or `audio` segment is predicted and not read; `condition_drop` acts on predicted pairs."""
 
     image: float = 0.5
     video: float = 0.5

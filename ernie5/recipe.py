@@ -54,7 +54,8 @@ class SourceConfig:
 @dataclass(frozen=True)
 class DataConfig:
     """`tolerance`: the share of damaged samples that is skipped before the run stops. `prompt_weight`: loss weight of text that
-    conditions a generated medium. `heldout`: sources that measure the loss, by name.
+    conditions a generated medium. `encode_ahead`: corpora of up to this many samples are encoded before the first step. `heldout`:
+    sources that measure the loss, by name.
     """
 
     demo: DemoConfig = DemoConfig()
@@ -66,6 +67,7 @@ class DataConfig:
     prompt_weight: float = 0.3
     tolerance: float = 0.01
     cache_gib: float = 1.0
+    encode_ahead: int = 20_000
 
     @property
     def uses_demo(self) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from ernie5.config import check_unchanged, load_config, to_yaml
+from ernie5.data_pipelines.encode_ahead import encode_ahead
 from ernie5.data_pipelines.quarantine import Quarantine
 from ernie5.parallel.torch_engine import World
 from ernie5.recipe import Recipe
@@ -38,7 +39,7 @@ from ernie5.train.training import Training
 log = logging.getLogger(__name__)
 MAY_CHANGE = ("run.dir", "run.name", "run.tokenizers", "run.start_from", "train.steps", "train.schedule", "train.checkpoint_every",
               "train.keep_last", "train.evaluate_every", "train.threads", "train.device", "train.profile_steps", "train.micro_rows",
-              "data.tolerance", "data.cache_gib", "evaluate", "log", "parallel")
+              "data.tolerance", "data.cache_gib", "data.encode_ahead", "train.prefetch", "evaluate", "log", "parallel")
 
 
 def train_recipe(path: str | Path, overrides: Sequence[str] = ()) -> int:
@@ -101,6 +102,8 @@ def _run(recipe: Recipe, folder: RunFolder, world: World) -> int:
     run = build_training(recipe, tokenizers, corpus, quarantine, world)
     prints = fingerprints(tokenizers)
     start(run, corpus, folder, prints)
+    if run.step < recipe.train.steps:
+        encode_ahead(run.loader.maker, run.loader.mixture.sizes, recipe.data.encode_ahead)
     metrics = MetricsLog(folder.metrics)
     if world.rank == 0:  # the recipe is accepted, and what a dead process did after its last checkpoint is undone
         folder.write_recipe(to_yaml(recipe))

@@ -5,8 +5,11 @@ Report: §3.2 (8K, then 32K and 128K; batch ramp). Ours: stages are a list of ch
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import Literal
+
+import torch
 
 from ernie5.objectives.modality_weights import Weights
 from ernie5.train.optimizer import OptimizerConfig
@@ -46,6 +49,7 @@ class TrainConfig:
     device: str = "auto"
     threads: int = 0
     deterministic: bool = True
+    prefetch: Literal["auto", "on", "off"] = "auto"   # prepare the next batch beside this step; auto: where a core is free for it
     profile_steps: tuple[int, ...] = field(default=())
 
     def check(self) -> None:
@@ -56,6 +60,11 @@ class TrainConfig:
         starts = [s.from_step for s in self.stages]
         if starts != sorted(starts):
             raise ValueError(f"train.stages begin at steps {starts}; write them in rising order")
+
+    @property
+    def prepares_ahead(self) -> bool:
+        """On two cores and two threads a batch made beside the step costs more than it hides (measured)."""
+        return self.prefetch == "on" or (self.prefetch == "auto" and (os.cpu_count() or 1) > torch.get_num_threads())
 
 
 def shape_of_step(config: TrainConfig, step: int, world_size: int) -> tuple[int, int, int]:
