@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from threading import Barrier
+from typing import NamedTuple
 
 import torch
 
@@ -27,6 +28,15 @@ from ernie5.run.random_streams import stream
 from ernie5.sequence import PackedSequence, Sample
 
 log = logging.getLogger(__name__)
+
+
+class BatchShape(NamedTuple):
+    """A global batch of `rows x length`, run in micro-batches of `micro_rows`; `weights` of sources other than the mixture's own."""
+
+    rows: int
+    length: int
+    micro_rows: int
+    weights: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -117,7 +127,8 @@ class Loader:
         self.waiting: tuple[Draw, ...] = ()
         self.state = LoaderState(mixture.drawn, dict(mixture.per_source))
         self.worker = single_threaded_pool(1)
-        self.ahead: tuple[tuple[int, int, int], Future[Batch]] | None = None
+        self.own_weights = mixture.weights
+        self.ahead: tuple[BatchShape, Future[Batch]] | None = None
         self._unread: tuple[Draw, ...] = ()  # what `_samples` has not taken from `waiting`
         self._told = False                   # that documents are cut
 
@@ -129,18 +140,19 @@ class Loader:
         self.mixture = replace(self.mixture, drawn=state.drawn, per_source=dict(state.per_source))
         self.waiting = state.waiting
 
-    def next(self, rows: int, length: int, micro_rows: int, then: tuple[int, int, int] | None = None) -> Batch:
+    def next(self, shape: BatchShape, then: BatchShape | None = None) -> Batch:
         """The next global batch; `then` = shape of the one after it, prepared in the background meanwhile."""
-        shape = (rows, length, micro_rows)
         if self.ahead is not None and self.ahead[0] != shape:
             self.restore(self.state)  # another shape is wanted than was guessed: those samples were not used
-        batch = self.ahead[1].result() if self.ahead else self.make(*shape)
+        batch = self.ahead[1].result() if self.ahead else self.make(shape)
         self.state = batch.state
-        self.ahead = (then, self.worker.submit(self.make, *then)) if then else None
+        self.ahead = (then, self.worker.submit(self.make, then)) if then else None
         return batch
 
-    def make(self, rows: int, length: int, micro_rows: int) -> Batch:
+    def make(self, shape: BatchShape) -> Batch:
         """Draw, group and pack one global batch."""
+        rows, length, micro_rows, weights = shape
+        self.mixture.weights = self.own_weights | dict(weights)
         packer: Packer[tuple[Draw, PackedSample]] = Packer(rows, length)
         packer.fill((item, len(item[1])) for item in self._samples(length))
         self.waiting = tuple(draw for draw, _ in packer.waiting) + self._unread

@@ -1,4 +1,4 @@
-"""What the README shows works: Python blocks run, every `ernie5` line is understood, every link leads somewhere, CI runs its test command."""
+"""What the README shows works: Python blocks run, every `ernie5` line is understood, links lead somewhere, CI runs its test command."""
 
 import re
 import shlex

@@ -115,7 +115,7 @@ def _run(recipe: Recipe, folder: RunFolder, world: World) -> int:
     with tracker(recipe, folder, world.rank == 0) as track:
 
         def write(numbers: dict) -> None:
-            _, length, _ = shape_of_step(recipe.train, numbers["step"], world.size)
+            length = shape_of_step(recipe.train, numbers["step"], world.size).length
             numbers = numbers | utilization(numbers["tokens_per_s"], length)
             if world.rank == 0:
                 metrics.append(numbers["step"], numbers)

@@ -62,7 +62,7 @@ def train(run: Training, config: TrainConfig, world: World, hooks: Hooks) -> boo
 def train_step(run: Training, config: TrainConfig, world: World) -> dict:
     """One global step; the metrics of metrics.py and `step_tokens`."""
     then = shape_of_step(config, run.step + 1, world.size) if config.prepares_ahead else None
-    batch = run.loader.next(*shape_of_step(config, run.step, world.size), then=then)
+    batch = run.loader.next(shape_of_step(config, run.step, world.size), then)
     micro_batches = [MicroBatch(packed.to(world.device)) for packed in batch.micro_batches]
     counts, tokens = global_counts(run, micro_batches, world)
     run.objective.begin(counts, run.modality_weights.weights())

@@ -11,6 +11,7 @@ from typing import Literal
 
 import torch
 
+from ernie5.data_pipelines.loader import BatchShape
 from ernie5.objectives.modality_weights import Weights
 from ernie5.train.optimizer import OptimizerConfig
 from ernie5.train.schedule import ScheduleConfig, rows_at
@@ -18,11 +19,12 @@ from ernie5.train.schedule import ScheduleConfig, rows_at
 
 @dataclass(frozen=True)
 class StageConfig:
-    """From step `from_step` (1-based) on: another packed length or number of rows (None = as before)."""
+    """From step `from_step` (1-based) on: another packed length, number of rows (None = as before) or weights of sources by name."""
 
     from_step: int
     length: int | None = None
     rows: int | None = None
+    weights: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -67,12 +69,13 @@ class TrainConfig:
         return self.prefetch == "on" or (self.prefetch == "auto" and (os.cpu_count() or 1) > torch.get_num_threads())
 
 
-def shape_of_step(config: TrainConfig, step: int, world_size: int) -> tuple[int, int, int]:
-    """(global rows, packed length, rows of one micro-batch) of a step."""
+def shape_of_step(config: TrainConfig, step: int, world_size: int) -> BatchShape:
+    """Global rows, packed length, rows of one micro-batch and changed source weights of a step."""
     rows, length = config.rows, config.length
+    weights: dict[str, float] = {}
     for stage in config.stages:
         if step >= stage.from_step:
-            rows, length = stage.rows or rows, stage.length or length
+            rows, length, weights = stage.rows or rows, stage.length or length, weights | stage.weights
     micro = config.micro_rows or rows // world_size
     rows = rows_at(step, rows, config.ramp_from_rows, config.ramp_steps, unit=world_size * min(micro, rows // world_size))
-    return rows, length, min(micro, rows // world_size)
+    return BatchShape(rows, length, min(micro, rows // world_size), tuple(weights.items()))

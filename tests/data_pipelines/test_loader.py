@@ -7,7 +7,7 @@ from tiny_world import WIDTHS, grouping, quantizer
 
 from ernie5.data_pipelines.encode import Encoder, Tokenizers
 from ernie5.data_pipelines.history import HistoryConfig
-from ernie5.data_pipelines.loader import Loader, LoaderState, SampleMaker
+from ernie5.data_pipelines.loader import BatchShape, Loader, LoaderState, SampleMaker
 from ernie5.data_pipelines.mixture import Mixture
 from ernie5.data_pipelines.packing import Packer, cut
 from ernie5.data_pipelines.roles import RolesConfig, assign_roles
@@ -53,14 +53,14 @@ def loader(rank: int = 0, world_size: int = 1, rejected: list | None = None) -> 
     return Loader(maker, Mixture(SIZES, {"image": 2.0, "text": 1.0, "bad": 0.5}, seed=5), WIDTHS, rank, world_size)
 
 
-SHAPE = (4, 64, 2)
+SHAPE = BatchShape(4, 64, 2)
 
 
 def test_ranks_share_one_stream() -> None:
     alone, pair = loader(), [loader(0, 2), loader(1, 2)]
     for _ in range(4):
-        whole = alone.next(*SHAPE)
-        halves = [one.next(*SHAPE) for one in pair]
+        whole = alone.next(SHAPE)
+        halves = [one.next(SHAPE) for one in pair]
         assert halves[0].sample_ids == halves[1].sample_ids == whole.sample_ids
         both = [packed for half in halves for packed in half.micro_batches]
         for a, b in zip(whole.micro_batches, both, strict=True):
@@ -70,14 +70,14 @@ def test_ranks_share_one_stream() -> None:
 @pytest.mark.parametrize("k", [1, 3])
 def test_resume_is_exact(k: int) -> None:
     whole = loader()
-    expected = [whole.next(*SHAPE, then=SHAPE) for _ in range(6)]  # with a batch prepared ahead
+    expected = [whole.next(SHAPE, SHAPE) for _ in range(6)]  # with a batch prepared ahead
     first = loader()
     for _ in range(k):
-        state = first.next(*SHAPE, then=SHAPE).state
+        state = first.next(SHAPE, SHAPE).state
     second = loader()
     second.restore(LoaderState.from_json(state.to_json()))
     for batch in expected[k:]:
-        again = second.next(*SHAPE)
+        again = second.next(SHAPE)
         assert again.sample_ids == batch.sample_ids and again.state == batch.state
         assert all(torch.equal(a.vision, b.vision) for a, b in zip(again.micro_batches, batch.micro_batches, strict=True))
     for one in (whole, first, second):
@@ -86,9 +86,9 @@ def test_resume_is_exact(k: int) -> None:
 
 def test_a_change_of_shape_loses_no_sample() -> None:
     guessed, plain = loader(), loader()
-    guessed.next(*SHAPE, then=SHAPE)  # a batch of the old shape is being made
-    plain.next(*SHAPE)
-    assert guessed.next(2, 128, 2).sample_ids == plain.next(2, 128, 2).sample_ids
+    guessed.next(SHAPE, SHAPE)  # a batch of the old shape is being made
+    plain.next(SHAPE)
+    assert guessed.next(BatchShape(2, 128, 2)).sample_ids == plain.next(BatchShape(2, 128, 2)).sample_ids
     guessed.close()
 
 
@@ -96,7 +96,7 @@ def test_every_drawn_sample_is_used_waits_or_was_rejected() -> None:
     rejected: list = []
     stream, num_used, left_over = loader(rejected=rejected), 0, 0
     for _ in range(30):
-        batch = stream.next(1, 40, 1)  # short rows fill up before all that waits was offered again
+        batch = stream.next(BatchShape(1, 40, 1))  # short rows fill up before all that waits was offered again
         num_used += len(batch.sample_ids)
         assert num_used + len(batch.state.waiting) + len(rejected) == batch.state.drawn
         left_over = max(left_over, len(stream._unread))
@@ -121,14 +121,14 @@ def test_mixture_without_samples_is_refused() -> None:
 def test_damaged_samples_are_reported_and_replaced() -> None:
     rejected: list = []
     stream = loader(rejected=rejected)
-    ids = [i for _ in range(20) for i in stream.next(*SHAPE).sample_ids]
+    ids = [i for _ in range(20) for i in stream.next(SHAPE).sample_ids]
     assert ("bad/1", "cut short") in rejected
     assert "bad/1" not in ids and "bad/0" in ids
 
 
 def test_rows_are_full_and_nothing_is_split() -> None:
     stream = loader()
-    used = [int((p.sample >= 0).sum()) for _ in range(10) for p in stream.next(*SHAPE).micro_batches]
+    used = [int((p.sample >= 0).sum()) for _ in range(10) for p in stream.next(SHAPE).micro_batches]
     assert sum(used) / (10 * 4 * 64) > 0.85
 
 
@@ -153,3 +153,14 @@ def test_roles_are_a_function_of_the_stream() -> None:
         kinds.add(tuple((s.modality, s.role) for s in once.segments))
     words, image = (Modality.TEXT, Role.GENERATE), Modality.IMAGE
     assert kinds == {(words, (image, Role.GENERATE)), ((image, Role.UNDERSTAND), words), ((image, Role.GENERATE),)}
+
+
+def test_a_stage_changes_the_mixture() -> None:
+    stream = loader()
+    for _ in range(3):
+        stream.next(SHAPE)
+    text_only = SHAPE._replace(weights=(("image", 0.0), ("bad", 0.0)))
+    stream.next(text_only)  # what was waiting goes first
+    ids = [i for _ in range(3) for i in stream.next(text_only).sample_ids]
+    assert ids and all(i.startswith("text/") for i in ids)
+    assert any(i.startswith("image/") for _ in range(3) for i in stream.next(SHAPE).sample_ids)

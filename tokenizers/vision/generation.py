@@ -102,7 +102,7 @@ class VisionGenerationTokenizer(nn.Module):
 
     @torch.no_grad()
     def standardise_features(self, pictures: Sequence[Tensor]) -> None:
-        """Give every feature channel mean 0 and deviation 1 over these pictures (uint8 `1 c h w`), as those who read features learn faster."""
+        """Give every feature channel mean 0 and deviation 1 over these pictures (uint8 `1 c h w`): easier to read."""
         maps = [self.autoencoder.features(to_float(picture)[:, None])[0, 0].flatten(1) for picture in pictures]
         values = torch.cat(maps, dim=1)  # c, cells of all pictures
         self.feature_mean.copy_(values.mean(1).view_as(self.feature_mean))
