@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ernie5.model.heads import Heads
+from ernie5.objectives.next_token import EXCLUDED
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class ChooseCodes:
             logits = self.heads.audio_logits(level, hidden[open_])
             end = logits.shape[-1] - 1
             if level > 0:
-                logits = logits.index_fill(-1, torch.tensor([end], device=logits.device), -torch.inf)
+                logits = logits.index_fill(-1, torch.tensor([end], device=logits.device), EXCLUDED)
             chosen = self.sampling.classes(logits, self.random)
             if level > 0:
                 chosen = torch.where(self.ended[open_], end, chosen)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ernie5.generate.session import Session
+from ernie5.objectives.next_token import EXCLUDED
 from ernie5.sequence import Kind, TokenGroups
 from ernie5.tokenizers.special_tokens import NUM_SPECIAL_TOKENS, SpecialToken
 from ernie5.uni_rope import line_coords
@@ -33,7 +34,7 @@ def generate_text(session: Session, hidden: Tensor, max_tokens: int) -> tuple[li
     for _ in range(max_tokens):
         logits = session.model.heads.text(hidden)
         banned = [i for i in range(NUM_SPECIAL_TOKENS) if i not in LEAVE]
-        logits[:, banned] = -torch.inf
+        logits[:, banned] = EXCLUDED
         chosen = session.sampling.classes(logits, session.random).tolist()
         for row, token in enumerate(chosen):
             if ended[row] < 0 and token in LEAVE:

@@ -12,15 +12,16 @@ from torch import Tensor
 
 from ernie5.sequence import Choice
 
+EXCLUDED = -1e9  # logit of a class that cannot be chosen: probability exactly 0, and finite, because guidance subtracts logits
 NEXT_FRAME_OR_END = (10, 6)  # ids of NEXT_FRAME and EOV; a test holds them equal to the tokenizers' SpecialToken
 
 
 def restrict(logits: Tensor, choice: Tensor) -> Tensor:
-    """logits `m V`, choice `m` -> logits with -inf at the classes that cannot be chosen."""
+    """logits `m V`, choice `m` -> logits with EXCLUDED at the classes that cannot be chosen."""
     allowed = torch.zeros(logits.shape[-1], dtype=torch.bool, device=logits.device)
     allowed[list(NEXT_FRAME_OR_END)] = True
     excluded = (choice == Choice.NEXT_OR_END).unsqueeze(-1) & ~allowed
-    return logits.masked_fill(excluded, -torch.inf)
+    return logits.masked_fill(excluded, EXCLUDED)
 
 
 def next_token_sum(logits: Tensor, target: Tensor, weight: Tensor, choice: Tensor | None = None) -> Tensor:
