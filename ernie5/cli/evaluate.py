@@ -5,21 +5,24 @@ from __future__ import annotations
 import argparse
 import math
 
-from ernie5.cli.parsing import Subparsers, add_command, check_run
+from ernie5.cli.parsing import Subparsers, add_command, add_overrides, check_run
 
 DESCRIPTION = """Generates for attribute combinations that training never saw and judges the decoded pixels and waveforms. accuracy: every
 attribute right at once; chance: the best constant answer; ceiling: the same judge on the tokenizer's reconstruction of real media.
 The held-out losses stand beside the entropy of the codes without any context (marginal). The whole result, with figures
 per attribute, goes to RUN_DIR/eval.json.
 
-  ernie5 eval runs/tiny_cpu"""
+  ernie5 eval runs/tiny_cpu
+  ernie5 eval runs/tiny_cpu evaluate.guidance=3"""
 
 
 def add_parser(subparsers: Subparsers) -> None:
     """Declare the command."""
-    parser = add_command(subparsers, "eval", "RUN_DIR[@STEP] [--n N]", "measure a trained model on unseen combinations", DESCRIPTION, run)
+    form = "RUN_DIR[@STEP] [--n N] [key=value …]"
+    parser = add_command(subparsers, "eval", form, "measure a trained model on unseen combinations", DESCRIPTION, run)
     parser.add_argument("run_dir", metavar="RUN_DIR[@STEP]", help="folder of a trained run")
     parser.add_argument("--n", type=int, metavar="N", help="samples for each row of the table (default: the recipe's)")
+    add_overrides(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -29,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     check_run(args.run_dir)
     from ernie5.train.evaluate import evaluate_run
 
-    print(table(evaluate_run(args.run_dir, n=args.n)))
+    print(table(evaluate_run(args.run_dir, n=args.n, overrides=args.overrides)))
     return 0
 
 

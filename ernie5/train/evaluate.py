@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
+from ernie5.config import load_config, to_plain
 from ernie5.data_pipelines.quarantine import Quarantine
 from ernie5.generate.choose import Sampling
 from ernie5.generate.generator import Generator
@@ -24,9 +26,17 @@ from ernie5.train.prepare import load_tokenizers, open_sources
 from ernie5.train.samples import save_samples
 
 
-def evaluate_run(spec: str | Path, n: int | None = None) -> dict:
-    """Evaluate the latest (or `RUN_DIR@STEP`) checkpoint; `n` prompts per direction. Returns what eval.json holds."""
+def evaluate_run(spec: str | Path, n: int | None = None, overrides: Sequence[str] = ()) -> dict:
+    """Evaluate the latest (or `RUN_DIR@STEP`) checkpoint; `n` prompts per direction. Returns what eval.json holds.
+
+    `overrides` change how it is evaluated (`evaluate.guidance=2`), never what was trained: other keys are a ValueError.
+    """
     recipe, _, generator, saved = load_run(spec)
+    other = [word for word in overrides if not word.startswith("evaluate.")]
+    if other:
+        raise ValueError(f"{other[0]}: an evaluation can only change evaluate.*; train or fork a run to change anything else")
+    recipe = load_config(Recipe, to_plain(recipe), overrides)
+    recipe.check()
     folder = RunFolder(Path(recipe.run.folder))
     return evaluate(generator, recipe, folder, folder.path / "eval.json", saved.step, n)
 
@@ -60,5 +70,6 @@ def evaluate(generator: Generator, recipe: Recipe, folder: RunFolder, out: Path,
     if corpus.sources:
         result["loss"] = heldout_loss(recipe, folder, generator, settings.num_samples)
     result["step"] = step
+    result["sampling"] = {"temperature": settings.temperature, "guidance": settings.guidance}
     atomic_write(out, json.dumps(result, indent=1).encode())
     return result

@@ -108,7 +108,7 @@ def test_eval_prints_the_table(library, tmp_path, capsys):
     calls = library("ernie5.train.evaluate", "evaluate_run", {"text_to_image": row, "loss": {"text": 1.25, "marginal/text": 2.5}})
     assert main(["eval", str(tmp_path), "--n", "7"]) == 0
     out = capsys.readouterr().out.splitlines()
-    assert calls == [((str(tmp_path),), {"n": 7})]
+    assert calls == [((str(tmp_path),), {"n": 7, "overrides": []})]
     assert out[1].split() == ["text_to_image", "0.500", "0.010", "0.990", "200"] and out[-1].split() == ["text", "1.250", "2.500"]
 
 
@@ -168,7 +168,7 @@ MISTAKES = [
     (["train", "tiny", "steps"], "is no key=value"),
     (["train", "tiny", "=3"], "is no key=value"),
     (["train", "tiny", "--steps=3"], "does not know '--steps=3'"),
-    (["eval", ".", "key=1"], "does not know 'key=1'"),
+    (["eval", ".", "key=1"], "is not a run folder"),
     (["eval", "nowhere"], "no such run folder"),
     (["eval", ".", "--n", "0"], "must be at least 1"),
     (["resume", "runs/a@last"], "runs/a@1000"),
