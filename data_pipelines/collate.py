@@ -81,7 +81,7 @@ class _Parts:
         self.cursor += size
 
     def _targets(self, block: TokenGroups, start: int, size: int) -> None:
-        if block.text_target is not None:
+        if block.text_target is not None and block.text_weight is not None:
             self._span("text_target", start, size, int(block.choice))
             self._put("text_target", block.text_target)
             self._put("text_weight", block.text_weight)

@@ -96,6 +96,7 @@ def _pooled_block(
 
 def understood_groups(coded: "Coded", segment: int, origin: int, merge: int, chunk_frames: int) -> list[TokenGroups]:
     """An image, or a clip in chunks of frames (the last frame repeated to fill up): one group each, no target."""
+    assert coded.pixels is not None and isinstance(coded.codes, VisionCodes)
     pixels, features = coded.pixels, coded.codes.features
     chunk = 1 if coded.modality is Modality.IMAGE else chunk_frames
     kind = Kind.IMAGE_UNDERSTAND if coded.modality is Modality.IMAGE else Kind.VIDEO_UNDERSTAND

@@ -61,6 +61,7 @@ class Grouping:
         builder.text([int(SpecialToken.BOS)], segment=0)
         for number, segment in enumerate(segments):
             if segment.modality is Modality.TEXT:
+                assert isinstance(segment.codes, Tensor)
                 conditions = any(s.role is Role.GENERATE and s.modality is not Modality.TEXT for s in segments[number + 1 :])
                 builder.text(segment.codes.tolist(), number, weight=self.prompt_weight if conditions else 1.0)
                 continue
@@ -68,8 +69,10 @@ class Grouping:
             builder.text([int(BEGIN[segment.modality])], number, predicted=generate)
             origin = builder.origin
             if segment.modality is Modality.AUDIO:
+                assert isinstance(segment.codes, Tensor)
                 blocks = sound_groups(segment.codes, number, origin, generate, self.codebook_size)
             elif generate:
+                assert isinstance(segment.codes, VisionCodes)
                 blocks = picture_groups(segment.codes, segment.modality, number, origin, self.quantizer, self.history, random)
             else:
                 blocks = understood_groups(segment, number, origin, self.merge, self.chunk_frames)

@@ -78,11 +78,11 @@ class SampleMaker:
 
     def make(self, draw: Draw) -> PackedSample | None:
         """None when the sample is damaged (and has been reported)."""
-        key = f"{draw.source}/{draw.index}"
+        key = f"{draw.source}/{draw.place}"
         coded = self.encoder.recall(key)
         if coded is None:
             try:
-                coded = self.encoder.encode(key, self.read(draw.source, draw.index))
+                coded = self.encoder.encode(key, self.read(draw.source, draw.place))
             except ValueError as damage:
                 self.reject(key, str(damage))
                 return None

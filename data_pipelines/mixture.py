@@ -21,7 +21,7 @@ class Draw(NamedTuple):
 
     number: int
     source: str
-    index: int
+    place: int
 
 
 @dataclass

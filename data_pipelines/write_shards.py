@@ -17,7 +17,7 @@ import os
 import re
 import tarfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -83,7 +83,7 @@ class ShardWriter:
         for path in old:
             path.unlink()
 
-    def write(self, key: str, members: Sequence[Member], attributes: dict[str, str | int | float | bool | None]) -> None:
+    def write(self, key: str, members: Sequence[Member], attributes: Mapping[str, str | int | float | bool | None]) -> None:
         """Append one sample. `key` is unique among all shards of this writer; the order of `members` is the order of segments.
 
         Raises ValueError for a key or extension that cannot be stored, a repeated key, no members, or attributes that are not JSON.

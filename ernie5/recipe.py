@@ -23,6 +23,8 @@ from ernie5.tokenizers.vision.understanding import UnderstandingConfig
 from ernie5.train.steps import TrainConfig
 
 DEMO = "demo:"
+DEMO_KINDS = ("image", "video", "audio", "text", "document")
+HELDOUT_KINDS = ("image", "video", "audio", "text")
 
 
 @dataclass(frozen=True)
@@ -72,10 +74,6 @@ class DataConfig:
     @property
     def uses_demo(self) -> bool:
         return any(s.path.startswith(DEMO) for s in (*self.sources.values(), *self.heldout.values()))
-
-
-DEMO_KINDS = ("image", "video", "audio", "text", "document")
-HELDOUT_KINDS = ("image", "video", "audio", "text")
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ def text_sample(pools: Mapping[str, Sequence[Combination]], generator: np.random
 def document_sample(pools: Mapping[str, Sequence[Combination]], generator: np.random.Generator) -> StoredSample:
     """Text mixed with media. Attributes: `kind`, and `{segment}.{attribute}` for the medium at each segment."""
     plan = DOCUMENTS[generator.integers(len(DOCUMENTS))]
-    told = {i: pools[part][generator.integers(len(pools[part]))] for i, part in enumerate(plan) if part in pools}
+    told = {i: pools[part][int(generator.integers(len(pools[part])))] for i, part in enumerate(plan) if part in pools}
     members, attributes = [], {"kind": "document"}
     for i, part in enumerate(plan):
         if part == "announce":

@@ -28,7 +28,7 @@ class Draw:
 
     def one(self, words: Sequence[str]) -> str:
         """One of `words`."""
-        return words[self.generator.integers(len(words))]
+        return words[int(self.generator.integers(len(words)))]
 
     def two(self, words: Sequence[str]) -> list[str]:
         """Two different ones of `words`, in their order."""
@@ -37,7 +37,7 @@ class Draw:
     def combination(self, kind: str) -> Combination:
         """One of the combinations of a kind that may be named in full."""
         pool = self.pools[kind]
-        return pool[self.generator.integers(len(pool))]
+        return pool[int(self.generator.integers(len(pool)))]
 
 
 def text_line(pools: Mapping[str, Sequence[Combination]], generator: np.random.Generator) -> str:

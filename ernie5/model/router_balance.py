@@ -22,7 +22,7 @@ class RouterBalance:
         moes = [layer.moe for layer in model.layers]
         if model.multi_token is not None:
             moes.append(model.multi_token.layer.moe)
-        self.biases: list[Tensor] = [moe.router.balance_bias for moe in moes]
+        self.biases: list[Tensor] = [moe.router.get_buffer("balance_bias") for moe in moes]
         self.speed = speed
         self.error = torch.zeros(len(moes), len(self.biases[0]), dtype=torch.float64, device=self.biases[0].device)
 

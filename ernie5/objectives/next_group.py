@@ -51,8 +51,8 @@ class TargetCounts:
     def of(cls, packed: PackedSequence) -> "TargetCounts":
         """The counts of one micro-batch; add them up over the step."""
         next_weight = packed.text_weight[packed.next_target >= 0]
-        sums = (float(weight.sum()) for weight in (packed.text_weight, next_weight, packed.vision_weight))
-        return cls(*sums, audio=float(len(packed.audio_target)))
+        text, multi_token, vision = (float(weight.sum()) for weight in (packed.text_weight, next_weight, packed.vision_weight))
+        return cls(text, multi_token, vision, audio=float(len(packed.audio_target)))
 
     def __add__(self, other: "TargetCounts") -> "TargetCounts":
         return TargetCounts(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))

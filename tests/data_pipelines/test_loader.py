@@ -108,7 +108,7 @@ def test_an_epoch_draws_every_sample_once() -> None:
     seen: dict[str, list[int]] = {"a": [], "b": []}
     while min(len(seen["a"]) / 9, len(seen["b"]) / 4) < 2:
         draw = mixture.draw()
-        seen[draw.source].append(draw.index)
+        seen[draw.source].append(draw.place)
     assert sorted(seen["a"][:18]) == sorted(list(range(9)) * 2)
     assert sorted(seen["b"][:8]) == sorted(list(range(4)) * 2)
 
