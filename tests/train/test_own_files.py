@@ -56,7 +56,8 @@ def test_a_folder_of_real_files_trains(tmp_path: Path) -> None:
     assert [Path(name).name for name, _ in report.rejected] == ["broken.jpg"]
     assert sum(report.accepted.values()) >= 20
     settings = {"sources": {"mine": {"path": str(tmp_path / "shards")}}, "heldout": {}}
-    plain = {**MICRO, "data": settings, "run": {"dir": str(tmp_path / "run")}, "train": {**MICRO["train"], "steps": 20, "checkpoint_every": 20}}
+    steps = {**MICRO["train"], "steps": 20, "checkpoint_every": 20}
+    plain = {**MICRO, "data": settings, "run": {"dir": str(tmp_path / "run")}, "train": steps}
     recipe = load_config(Recipe, plain)
     run = run_micro(recipe)
     assert run.code == 0 and len(run.metrics) == 20
