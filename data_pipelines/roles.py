@@ -41,6 +41,12 @@ def is_pair(sample: Sample) -> bool:
     return len(sample.segments) == 2 and len(texts) == 1
 
 
+def text_and_medium(sample: Sample) -> tuple[Segment, Segment]:
+    """The two segments of a pair, the text first."""
+    text, medium = sorted(sample.segments, key=lambda s: s.modality is not Modality.TEXT)
+    return text, medium
+
+
 def assign_roles(sample: Sample, random: np.random.Generator, config: RolesConfig) -> Sample:
     """The sample with a role on every segment, and a pair in the order that its role needs."""
     chance = random.random(len(sample.segments))
@@ -49,8 +55,7 @@ def assign_roles(sample: Sample, random: np.random.Generator, config: RolesConfi
     if not is_pair(sample):
         roles = [Role.GENERATE if m else Role.UNDERSTAND for m in made]
         return replace(sample, segments=tuple(replace(s, role=r) for s, r in zip(sample.segments, roles, strict=True)))
-    text, medium = sorted(sample.segments, key=lambda s: s.modality is not Modality.TEXT)
-    return replace(sample, segments=_pair(text, medium, all(made), drop))
+    return replace(sample, segments=_pair(*text_and_medium(sample), all(made), drop))
 
 
 def _pair(text: Segment, medium: Segment, generate: bool, drop: bool) -> tuple[Segment, ...]:

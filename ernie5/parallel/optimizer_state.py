@@ -1,4 +1,4 @@
-"""Optimizer moments by parameter name, so that a checkpoint does not depend on how an optimizer numbers its parameters."""
+"""Weights and optimizer moments by name, so that a checkpoint does not depend on how an optimizer numbers its parameters."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+
+
+def model_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights and buffers among a checkpoint's tensors, under the model's own names."""
+    return {name.removeprefix("model."): tensor for name, tensor in state.items() if name.startswith("model.")}
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

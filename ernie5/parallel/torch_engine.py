@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ernie5.parallel.engine import LossFunction, MicroBatch, StepResult
-from ernie5.parallel.optimizer_state import load_optimizer_tensors, optimizer_tensors
+from ernie5.parallel.optimizer_state import load_optimizer_tensors, model_tensors, optimizer_tensors
 
 WAIT = timedelta(hours=12)  # rank 0 trains tokenizers and evaluates while the others wait
 
@@ -98,5 +98,5 @@ class TorchEngine:
         return weights | optimizer_tensors(self.model, self.optimizer)
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        self.model.load_state_dict({k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")})
+        self.model.load_state_dict(model_tensors(state))
         load_optimizer_tensors(self.model, self.optimizer, state)

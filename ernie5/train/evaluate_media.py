@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ernie5.data_pipelines.roles import text_and_medium
 from ernie5.data_pipelines.synthetic.captions import parse_caption
 from ernie5.data_pipelines.synthetic.judge import judge, score
 from ernie5.generate.choose import Sampling
@@ -52,12 +53,6 @@ def judged_samples(corpus: Corpus, kind: str, at_most: int) -> list[Sample]:
     return found
 
 
-def split(sample: Sample) -> tuple[Segment, Segment]:
-    """(text, medium)."""
-    text, medium = sorted(sample.segments, key=lambda s: s.modality is not Modality.TEXT)
-    return text, medium
-
-
 def wanted(sample: Sample) -> dict[str, str]:
     return {k: str(v) for k, v in sample.attributes.items() if k != "kind"}
 
@@ -66,21 +61,21 @@ def text_to_medium(
     generator: Generator, kind: str, samples: Sequence[Sample], sampling: Sampling, batch: int, bar: Progress
 ) -> tuple[dict, list[Made]]:
     """The row `text_to_KIND` and what was made."""
-    captions = [split(s)[0] for s in samples]
+    captions = [text_and_medium(s)[0] for s in samples]
     media: list[Any] = []
     for number, part in enumerate(chunks(captions, batch)):
         media += generator.generate([[caption] for caption in part], KINDS[kind], sampling, seed=number)
         bar.advance(len(part), row=f"text_to_{kind}")
     found, truth = judge_all(kind, media), [wanted(s) for s in samples]
     row = score(found, truth)
-    ceiling = score(judge_all(kind, [reconstruct(generator, split(s)[1]) for s in samples]), truth)
+    ceiling = score(judge_all(kind, [reconstruct(generator, text_and_medium(s)[1]) for s in samples]), truth)
     row["ceiling"], row["ceiling_per_attribute"] = ceiling["accuracy"], ceiling["per_attribute"]
     return row, [Made(c.media, m, w, j) for c, m, w, j in zip(captions, media, truth, found, strict=True)]
 
 
 def medium_to_text(generator: Generator, kind: str, samples: Sequence[Sample], batch: int, bar: Progress) -> tuple[dict, list[Made]]:
     """The row `KIND_to_text` (likeliest text) and what was written."""
-    media = [split(s)[1] for s in samples]
+    media = [text_and_medium(s)[1] for s in samples]
     texts: list[Any] = []
     for number, part in enumerate(chunks(media, batch)):
         texts += generator.generate([[medium] for medium in part], Modality.TEXT, Sampling(temperature=0.0), seed=number)

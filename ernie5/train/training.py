@@ -18,6 +18,7 @@ from ernie5.model.unified_transformer import Hidden, UnifiedTransformer
 from ernie5.objectives.modality_weights import EqualWeights, PosteriorWeights, Weights
 from ernie5.objectives.next_group import Losses, TargetCounts
 from ernie5.parallel.engine import Engine, MicroBatch
+from ernie5.parallel.optimizer_state import model_tensors
 from ernie5.sequence import Kind
 
 
@@ -58,7 +59,7 @@ class Training:
 
     def load_weights(self, tensors: Mapping[str, Tensor]) -> None:
         """Start a new run from another run's weights only."""
-        self.model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+        self.model.load_state_dict(model_tensors(tensors))
 
 
 class Objective:
