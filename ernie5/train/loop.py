@@ -71,7 +71,7 @@ def train_step(run: Training, config: TrainConfig, world: World) -> dict:
     result = run.engine.optimizer_step(lr)
     load = run.engine.sum_over_data(run.objective.load(len(run.balance.biases)))
     run.tokens += tokens
-    metrics = step_metrics(run.step, losses, result, lr, run.tokens, 0.0, load.sum(dim=1), len(run.model.layers))
+    metrics = step_metrics(run.step, losses, result, lr, run.tokens, load.sum(dim=1), len(run.model.layers))
     if result.skipped:
         return {**metrics, "sample_ids": list(batch.sample_ids), "step_tokens": tokens}
     run.balance.add(load.sum(dim=1), tuple(range(len(load))), micro_batches[0].submodel)
