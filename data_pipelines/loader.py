@@ -31,12 +31,16 @@ log = logging.getLogger(__name__)
 
 
 class BatchShape(NamedTuple):
-    """A global batch of `rows x length`, run in micro-batches of `micro_rows`; `weights` of sources other than the mixture's own."""
+    """A global batch of `rows x length`, run in micro-batches of `micro_rows`; `weights` of sources other than the mixture's own.
+
+    The rows are cut into `slots` parts; every rank holds an equal share of each, and no micro-batch crosses a border.
+    """
 
     rows: int
     length: int
     micro_rows: int
     weights: tuple[tuple[str, float], ...] = ()
+    slots: int = 1
 
 
 @dataclass(frozen=True)
@@ -57,9 +61,10 @@ class LoaderState:
 
 @dataclass(frozen=True)
 class Batch:
-    """This rank's micro-batches of one global step, the ids of all its samples, and the state after it."""
+    """This rank's micro-batches of one global step and the slot of each, the ids of all samples of the step, and the state after it."""
 
     micro_batches: tuple[PackedSequence, ...]
+    slots: tuple[int, ...]
     sample_ids: tuple[str, ...]
     state: LoaderState
 
@@ -151,17 +156,17 @@ class Loader:
 
     def make(self, shape: BatchShape) -> Batch:
         """Draw, group and pack one global batch."""
-        rows, length, micro_rows, weights = shape
+        rows, length, micro_rows, weights, slots = shape
         self.mixture.weights = self.own_weights | dict(weights)
         packer: Packer[tuple[Draw, PackedSample]] = Packer(rows, length)
         packer.fill((item, len(item[1])) for item in self._samples(length))
         self.waiting = tuple(draw for draw, _ in packer.waiting) + self._unread
-        share = rows // self.world_size
-        mine = packer.rows[self.rank * share : (self.rank + 1) * share]
-        own = [[sample for _, sample in row] for row in mine]
-        packed = tuple(collate(own[i : i + micro_rows], length, self.widths) for i in range(0, share, micro_rows))
+        share = rows // (slots * self.world_size)
+        starts = [(slot, (slot * self.world_size + self.rank) * share + i) for slot in range(slots) for i in range(0, share, micro_rows)]
+        own = [[[sample for _, sample in row] for row in packer.rows[at : at + micro_rows]] for _, at in starts]
+        packed = tuple(collate(part, length, self.widths) for part in own)
         ids = tuple(sample.id for row in packer.rows for _, sample in row)
-        return Batch(packed, ids, LoaderState(self.mixture.drawn, dict(self.mixture.per_source), self.waiting))
+        return Batch(packed, tuple(slot for slot, _ in starts), ids, LoaderState(self.mixture.drawn, dict(self.mixture.per_source), self.waiting))
 
     def _samples(self, length: int) -> Iterator[tuple[Draw, PackedSample]]:
         waiting, self._unread = list(self.waiting), ()

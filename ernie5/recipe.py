@@ -15,6 +15,7 @@ from ernie5.data_pipelines.media_limits import MediaLimits
 from ernie5.data_pipelines.roles import RolesConfig
 from ernie5.data_pipelines.synthetic.demo import DemoConfig
 from ernie5.model.config import ModelConfig
+from ernie5.model.elastic_space import ElasticConfig
 from ernie5.parallel.plan import ParallelPlan
 from ernie5.tokenizers.audio.codec import AudioCodecConfig
 from ernie5.tokenizers.audio.train import AudioCodecTraining
@@ -115,7 +116,7 @@ class TokenizersConfig:
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """`num_samples` prompts per direction (`num_clips` for video); guidance 1 = off."""
+    """`num_samples` prompts per direction (`num_clips` for video); guidance 1 = off; without `media` the held-out loss alone."""
 
     num_samples: int = 200
     num_clips: int = 200
@@ -123,15 +124,7 @@ class EvaluateConfig:
     temperature: float = 0.7
     guidance: float = 1.0
     at_end: bool = True
-
-
-@dataclass(frozen=True)
-class ElasticConfig:
-    """Probabilities of drawing a smaller sub-model, per axis. This version trains the full model only: all must be 0."""
-
-    depth: float = 0.0
-    width: float = 0.0
-    sparsity: float = 0.0
+    media: bool = True
 
 
 @dataclass(frozen=True)
@@ -163,12 +156,14 @@ class Recipe:
         self.train.check()
         self.data.roles.check()
         self.parallel.check(world_size, self.train.rows)
-        for axis in ("depth", "width", "sparsity"):
-            if getattr(self.elastic, axis):
-                raise ValueError(f"elastic.{axis} = {getattr(self.elastic, axis)} is not available in this version; use elastic.{axis} = 0")
         levels = self.tokenizers.audio.codec.num_codebooks
         if self.model.num_layers < levels:
             raise ValueError(f"model.num_layers = {self.model.num_layers} must be at least tokenizers.audio.codec.num_codebooks = {levels}")
+        self.elastic.check(self.model, levels)
+        for rows in {self.train.rows, *(s.rows for s in self.train.stages if s.rows is not None)}:
+            if rows % (self.elastic.slots * world_size):
+                raise ValueError(f"elastic.slots = {self.elastic.slots} times {world_size} process(es) must divide the {rows} rows of a step; "
+                                 f"change elastic.slots or use {self.elastic.slots * world_size} rows, or a multiple")
         if not self.data.sources:
             raise ValueError("data.sources is empty; name at least one source, for example image: {path: demo:train/image}")
         if self.evaluate.guidance != 1.0 and self.data.roles.condition_drop == 0:

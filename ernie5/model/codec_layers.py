@@ -44,11 +44,13 @@ class CodecFeedback(nn.Module):
             nn.Embedding(vocabulary.codebook_size + 1, config.dim, padding_idx=end_of_sound) for _ in range(vocabulary.num_codebooks - 1)
         )
 
-    def level(self, layer: int) -> int:
-        """The code level read after this layer; negative below the codec layers."""
-        return layer - self.first_layer
+    def levels(self, layer: int) -> range:
+        """The code levels read after this layer: one after each of the top layers, none below."""
+        return range(layer - self.first_layer, layer - self.first_layer + 1) if layer >= self.first_layer else range(0)
 
     def forward(self, x: Tensor, positions: Tensor, level: int, codes: Tensor) -> Tensor:
         """x `B S D`, flat positions `m`, codes `m` of `level` -> x with feedback."""
+        if level == len(self.tables):
+            return x  # the last code is fed back by nobody
         feedback = self.tables[level](codes).to(x.dtype)
         return x.flatten(0, 1).index_add(0, positions, feedback).view_as(x)

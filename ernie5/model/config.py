@@ -29,10 +29,16 @@ class ModelConfig:
     attention: Literal["auto", "dense", "flex"] = "auto"   # auto: flex on GPU, dense mask + SDPA on CPU
     experts: Literal["grouped", "loop"] = "grouped"        # loop: the readable reference
     router: str = "ernie5.model.router:Router"             # or your own `module:Class`
+    codec: Literal["depthwise", "parallel"] = "depthwise"  # parallel: all audio codes leave the last layer, without feedback
 
     @property
     def head_dim(self) -> int:
         return self.dim // self.num_heads
+
+    @property
+    def num_moe_layers(self) -> int:
+        """Layers with experts: the backbone's and, last, that of the multi-token module."""
+        return self.num_layers + self.multi_token
 
     def check(self) -> None:
         """Raise ValueError with key, value, rule and way out."""

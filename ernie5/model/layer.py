@@ -11,12 +11,12 @@ from ernie5.model.attention import Attention
 from ernie5.model.attention_mask import AttentionMask
 from ernie5.model.cache import LayerCache
 from ernie5.model.config import ModelConfig
-from ernie5.model.elastic import SubModel
-from ernie5.model.moe import MixtureOfExperts
+from ernie5.model.elastic import SubLayer
+from ernie5.model.moe import MixtureOfExperts, Routed
 
 
 class UnifiedLayer(nn.Module):
-    """x `B S D`, kind `B S` -> x `B S D` and the router load `R E` of this pass."""
+    """x `B S D`, kind `B S` -> x `B S D` and what the router did in this pass."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -26,8 +26,8 @@ class UnifiedLayer(nn.Module):
         self.moe = MixtureOfExperts(config)
 
     def forward(
-        self, x: Tensor, turn: Tensor, mask: AttentionMask, kind: Tensor, submodel: SubModel, cache: LayerCache | None = None
-    ) -> tuple[Tensor, Tensor]:
+        self, x: Tensor, turn: Tensor, mask: AttentionMask, kind: Tensor, sub: SubLayer, cache: LayerCache | None = None
+    ) -> tuple[Tensor, Routed]:
         x = x + self.attention(self.attention_norm(x), turn, mask, cache)
-        y, load = self.moe(self.moe_norm(x).flatten(0, 1), kind.flatten(), submodel)
-        return x + y.view_as(x), load
+        y, routed = self.moe(self.moe_norm(x).flatten(0, 1), kind.flatten(), sub)
+        return x + y.view_as(x), routed

@@ -14,13 +14,14 @@ from torch import Tensor, nn
 
 from ernie5.model.attention_mask import AttentionMask
 from ernie5.model.config import ModelConfig
-from ernie5.model.elastic import SubModel
+from ernie5.model.elastic import SubLayer
 from ernie5.model.layer import UnifiedLayer
+from ernie5.model.moe import Routed
 from ernie5.sequence import PackedSequence
 
 
 class MultiToken(nn.Module):
-    """x `B S D` after the last layer -> hidden `m D` at the text targets that have a next target, and the router load `R E`."""
+    """x `B S D` after the last layer -> hidden `m D` at the text targets that have a next target, and what the router did."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -31,12 +32,12 @@ class MultiToken(nn.Module):
         self.out_norm = nn.RMSNorm(config.dim)
 
     def forward(
-        self, x: Tensor, packed: PackedSequence, text_table: nn.Embedding, turn: Tensor, mask: AttentionMask, submodel: SubModel
-    ) -> tuple[Tensor, Tensor]:
+        self, x: Tensor, packed: PackedSequence, text_table: nn.Embedding, turn: Tensor, mask: AttentionMask, sub: SubLayer
+    ) -> tuple[Tensor, Routed]:
         has_next = packed.next_target >= 0
         positions = packed.text_target_at[has_next]
         next_read = self.next_norm(text_table(packed.text_target[has_next])).to(x.dtype)  # m D
         reads = torch.zeros_like(x).flatten(0, 1).index_copy(0, positions, next_read).view_as(x)
         y = self.mix(torch.cat([self.hidden_norm(x), reads], dim=-1))
-        y, load = self.layer(y, turn, mask, packed.kind, submodel)
-        return self.out_norm(y.flatten(0, 1).index_select(0, positions)), load
+        y, routed = self.layer(y, turn, mask, packed.kind, sub)
+        return self.out_norm(y.flatten(0, 1).index_select(0, positions)), routed

@@ -17,12 +17,14 @@ from torch import Tensor, nn
 from ernie5.model.attention_mask import AttentionMask, DenseMask, FlexMask, Where
 from ernie5.model.cache import Cache
 from ernie5.model.codec_layers import ChooseCode, CodecFeedback, TeacherForcing
+from ernie5.model.codec_parallel import ParallelCodes
 from ernie5.model.config import ModelConfig, Vocabulary
-from ernie5.model.elastic import FULL, SubModel
+from ernie5.model.elastic import FULL, Elastic
 from ernie5.model.embeddings import ReadEmbeddings
 from ernie5.model.heads import Heads
 from ernie5.model.init import init_weights
 from ernie5.model.layer import UnifiedLayer
+from ernie5.model.moe import Routed
 from ernie5.model.multi_token import MultiToken
 from ernie5.sequence import PackedSequence
 from ernie5.uni_rope import rotation
@@ -36,8 +38,10 @@ class Hidden:
     next_text: Tensor | None    # m' D  for targets with a next target; None without multi-token prediction
     vision: Tensor              # m D
     audio: tuple[Tensor, ...]   # Q x [m D], each read after its own layer
-    load: Tensor                # layers R E  executed layers (multi-token layer last)
-    layers: tuple[int, ...]     # which layers `load` speaks of; num_layers = the multi-token layer
+    load: Tensor                # layers R E  choices, executed layers only (multi-token layer last)
+    even: Tensor                # layers E    what they would be if spread evenly
+    layers: tuple[int, ...]     # which layers these speak of; num_layers = the multi-token layer
+    router_loss: Tensor         # the routers' own losses, summed over layers and tokens; 0 where they have none
 
 
 class UnifiedTransformer(nn.Module):
@@ -54,52 +58,59 @@ class UnifiedTransformer(nn.Module):
         self.config, self.vocabulary = config, vocabulary
         self.embeddings = ReadEmbeddings(config, vocabulary, understanding)
         self.layers = nn.ModuleList(UnifiedLayer(config) for _ in range(config.num_layers))
-        self.codec = CodecFeedback(config, vocabulary)
+        self.codec: CodecFeedback | ParallelCodes
+        match config.codec:
+            case "depthwise":
+                self.codec = CodecFeedback(config, vocabulary)
+            case "parallel":
+                self.codec = ParallelCodes(config, vocabulary)
         self.norm = nn.RMSNorm(config.dim)
         self.multi_token = MultiToken(config) if config.multi_token else None
         self.heads = Heads(config, vocabulary)
         init_weights(self, seed)
 
-    def forward(self, packed: PackedSequence, submodel: SubModel = FULL) -> Hidden:
+    def forward(self, packed: PackedSequence, submodel: Elastic = FULL) -> Hidden:
         """One pass over whole samples with the true codes fed back."""
         mask = self.mask(Where.of(packed), Where.of(packed))
-        x, audio, load = self.trunk(packed, mask, TeacherForcing(packed.audio_target), submodel)
+        x, audio, routed = self.trunk(packed, mask, TeacherForcing(packed.audio_target), submodel)
         rows = self.norm(x).flatten(0, 1)
-        layers = [i for i in range(len(self.layers)) if submodel.keeps(i)]
         next_text = None
         if self.multi_token is not None:
             turn = rotation(packed.coords, self.config.head_dim, self.config.rope_base)
-            next_text, more = self.multi_token(x, packed, self.embeddings.text, turn, mask, submodel)
-            load, layers = [*load, more], [*layers, len(self.layers)]
+            last = len(self.layers)
+            sub = submodel.layer(last, self.config.num_experts, x.device)
+            next_text, routed[last] = self.multi_token(x, packed, self.embeddings.text, turn, mask, sub)
+        losses = [r.loss for r in routed.values() if r.loss is not None]
         return Hidden(
             text=rows.index_select(0, packed.text_target_at),
             next_text=next_text,
             vision=rows.index_select(0, packed.vision_target_at),
             audio=tuple(audio),
-            load=torch.stack(load),
-            layers=tuple(layers),
+            load=torch.stack([r.load for r in routed.values()]),
+            even=torch.stack([r.even for r in routed.values()]),
+            layers=tuple(routed),
+            router_loss=torch.stack(losses).sum() if losses else rows.new_zeros(()),
         )
 
     def trunk(
-        self, packed: PackedSequence, mask: AttentionMask, choose: ChooseCode, submodel: SubModel = FULL, cache: Cache | None = None
-    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """Embeddings and layers -> x `B S D`, audio hidden states Q x `m D`, load per executed layer."""
+        self, packed: PackedSequence, mask: AttentionMask, choose: ChooseCode, submodel: Elastic = FULL, cache: Cache | None = None
+    ) -> tuple[Tensor, list[Tensor], dict[int, Routed]]:
+        """Embeddings and layers -> x `B S D`, audio hidden states Q x `m D`, what the router of every executed layer did."""
         turn = rotation(packed.coords, self.config.head_dim, self.config.rope_base)
         x = self.embeddings(packed)
         audio: list[Tensor] = []
-        loads: list[Tensor] = []
+        routed: dict[int, Routed] = {}
         for index, layer in enumerate(self.layers):
             if submodel.keeps(index):
-                x, load = layer(x, turn, mask, packed.kind, submodel, cache.layers[index] if cache else None)
-                loads.append(load)
-            level = self.codec.level(index)
-            if level >= 0:
+                sub = submodel.layer(index, self.config.num_experts, x.device)
+                kind = packed.kind if sub.runs is None else packed.kind.masked_fill(~sub.runs, -1)
+                y, routed[index] = layer(x, turn, mask, kind, sub, cache.layers[index] if cache else None)
+                x = y if sub.runs is None else torch.where(sub.runs.unsqueeze(-1), y, x)
+            for level in self.codec.levels(index):
                 hidden = x.flatten(0, 1).index_select(0, packed.audio_target_at)
                 audio.append(hidden)
-                codes = choose(level, hidden)
-                if level + 1 < self.vocabulary.num_codebooks:
-                    x = self.codec(x, packed.audio_target_at, level, codes)
-        return x, audio, loads
+                x = self.codec(x, packed.audio_target_at, level, choose(level, hidden))
+        return x, audio, routed
 
     def mask(self, queries: Where, keys: Where) -> AttentionMask:
         """The next-group mask, as the path that suits the device (`model.attention`)."""

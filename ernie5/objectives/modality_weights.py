@@ -7,17 +7,23 @@ Report: §3.2 ("posterior-based" weighting, no formula). Ours: decision 16. Equa
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Factors of the four losses in the total."""
+    """Factors of the four losses in the total, and of the routers' own loss where they have one."""
 
     text: float = 1.0
     multi_token: float = 0.3
     vision: float = 1.0
     audio: float = 1.0
+    router: float = 0.01
+
+    def total(self, losses: Mapping[str, float]) -> float:
+        """The weighted sum of the four losses by name: how well a model predicts, without its routers' own loss."""
+        return sum(getattr(self, name) * losses[name] for name in ("text", "multi_token", "vision", "audio"))
 
 
 @dataclass
@@ -59,6 +65,7 @@ class PosteriorWeights:
             multi_token=self.base.multi_token * factor.get("text", 1.0),
             vision=self.base.vision * factor.get("vision", 1.0),
             audio=self.base.audio * factor.get("audio", 1.0),
+            router=self.base.router,
         )
 
     def update(self, losses: dict[str, float]) -> None:

@@ -12,17 +12,17 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from ernie5.model.elastic import FULL, SubModel
+from ernie5.model.elastic import FULL, Elastic, Touched
 from ernie5.objectives.next_group import Losses
 from ernie5.sequence import PackedSequence
 
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """One packed batch and the sub-model that runs it."""
+    """One packed batch and the sub-model (or one per sample) that runs it."""
 
     packed: PackedSequence
-    submodel: SubModel = FULL
+    submodel: Elastic = FULL
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Engine(Protocol):
     def forward_backward(self, micro_batches: Sequence[MicroBatch], loss_function: LossFunction) -> Tensor:
         """Accumulate gradients; return the step's (total, text, multi_token, vision, audio) losses, summed over all ranks."""
 
-    def optimizer_step(self, lr: float) -> StepResult:
-        """Clip, agree, step, forget gradients."""
+    def optimizer_step(self, lr: float, touched: Touched | None = None) -> StepResult:
+        """Clip, agree, step, forget gradients. What the step has not `touched` keeps its weights and moments; None = all is touched."""
 
     def sum_over_data(self, x: Tensor) -> Tensor:
         """Sum over the ranks that hold different tokens."""

@@ -16,8 +16,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ernie5.model.elastic import Touched
+from ernie5.objectives.next_group import Losses
 from ernie5.parallel.engine import LossFunction, MicroBatch, StepResult
 from ernie5.parallel.optimizer_state import load_optimizer_tensors, model_tensors, optimizer_tensors
+from ernie5.parallel.untouched import as_before
 
 WAIT = timedelta(hours=12)  # rank 0 trains tokenizers and evaluates while the others wait
 
@@ -55,15 +58,29 @@ class World:
             dist.destroy_process_group()
 
 
-class TorchEngine:
-    """Implements `Engine`. `clip` is the largest gradient norm of a step."""
+class LossOfModel(nn.Module):
+    """The model and its loss in one `forward`, so that DistributedDataParallel sees from the loss which parameters took part."""
 
-    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, world: World, clip: float = 1.0, bf16: bool = False) -> None:
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, loss_function: LossFunction, micro_batch: MicroBatch) -> Losses:
+        return loss_function(self.model, micro_batch)
+
+
+class TorchEngine:
+    """Implements `Engine`. `clip` is the largest gradient norm of a step. `elastic`: layers may be left out of a pass."""
+
+    def __init__(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, world: World, clip: float = 1.0, bf16: bool = False, elastic: bool = False
+    ) -> None:
         self.model, self.optimizer, self.world, self.clip, self.bf16 = model, optimizer, world, clip, bf16
-        self.runner: nn.Module = model
+        self.runner: nn.Module = LossOfModel(model)
         if world.size > 1:
             ids = [world.device.index] if world.device.type == "cuda" else None
-            self.runner = DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False, gradient_as_bucket_view=True)
+            self.runner = DistributedDataParallel(
+                self.runner, device_ids=ids, broadcast_buffers=False, gradient_as_bucket_view=True, find_unused_parameters=elastic)
 
     def forward_backward(self, micro_batches: Sequence[MicroBatch], loss_function: LossFunction) -> Tensor:
         summed = torch.zeros(5, device=self.world.device)
@@ -71,12 +88,12 @@ class TorchEngine:
             last = number + 1 == len(micro_batches)
             with contextlib.nullcontext() if last or self.world.size == 1 else self.runner.no_sync():
                 with torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.bf16):
-                    losses = loss_function(self.runner, micro_batch)
+                    losses = self.runner(loss_function, micro_batch)
                 (losses.total * self.world.size).backward()  # DDP averages over ranks; the contract is a sum
             summed += losses.detached()
         return self.sum_over_data(summed)
 
-    def optimizer_step(self, lr: float) -> StepResult:
+    def optimizer_step(self, lr: float, touched: Touched | None = None) -> StepResult:
         """Every rank holds the same reduced gradients, so every rank sees the same norm and takes the same decision."""
         parameters = [p for p in self.model.parameters() if p.grad is not None]
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.clip, error_if_nonfinite=False)
@@ -84,7 +101,8 @@ class TorchEngine:
         if not skipped:
             for group in self.optimizer.param_groups:
                 group["lr"] = lr
-            self.optimizer.step()
+            with as_before(self.model, self.optimizer, touched):
+                self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return StepResult(float(norm), skipped)
 

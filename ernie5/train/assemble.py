@@ -12,6 +12,7 @@ from ernie5.data_pipelines.mixture import Mixture
 from ernie5.data_pipelines.quarantine import Quarantine
 from ernie5.generate.generator import Bounds, Generator
 from ernie5.model.config import Vocabulary
+from ernie5.model.elastic_space import ElasticSpace
 from ernie5.model.router_balance import RouterBalance
 from ernie5.model.unified_transformer import UnifiedTransformer
 from ernie5.objectives.modality_weights import EqualWeights, PosteriorWeights
@@ -67,7 +68,7 @@ def build_training(recipe: Recipe, tokenizers: Tokenizers, corpus: Corpus, quara
     """Model, engine and loader at step 0."""
     model = build_model(recipe, vocabulary_of(recipe, tokenizers)).to(world.device)
     bf16 = recipe.train.precision == "bf16" or (recipe.train.precision == "auto" and world.device.type == "cuda")
-    engine = TorchEngine(model, make_optimizer(model, recipe.train.optimizer), world, recipe.train.optimizer.clip, bf16)
+    engine = TorchEngine(model, make_optimizer(model, recipe.train.optimizer), world, recipe.train.optimizer.clip, bf16, elastic=recipe.elastic.on)
     maker = SampleMaker(
         read=corpus.sample, reject=quarantine.reject, accept=quarantine.accept, encoder=Encoder(tokenizers, recipe.data.cache_gib),
         grouping=grouping_of(recipe, tokenizers), roles=recipe.data.roles, seed=recipe.run.seed,
@@ -79,4 +80,5 @@ def build_training(recipe: Recipe, tokenizers: Tokenizers, corpus: Corpus, quara
         model=model, engine=engine, loader=Loader(maker, mixture, widths_of(model.vocabulary), world.rank, world.size),
         balance=RouterBalance(model, recipe.train.balance_speed), modality_weights=weighting(recipe.train.loss_weights),
         objective=Objective(load_part(recipe.train.objective)(), model),
+        elastic=ElasticSpace(recipe.elastic, recipe.model, model.vocabulary.num_codebooks), seed=recipe.run.seed,
     )

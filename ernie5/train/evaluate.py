@@ -32,13 +32,19 @@ def evaluate_run(spec: str | Path, n: int | None = None, overrides: Sequence[str
     `overrides` change how it is evaluated (`evaluate.guidance=2`), never what was trained: other keys are a ValueError.
     """
     recipe, _, generator, saved = load_run(spec)
+    recipe = with_settings(recipe, overrides)
+    folder = RunFolder(Path(recipe.run.folder))
+    return evaluate(generator, recipe, folder, folder.path / "eval.json", saved.step, n)
+
+
+def with_settings(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    """The recipe of a run with other `evaluate.*`; a ValueError for any other key."""
     other = [word for word in overrides if not word.startswith("evaluate.")]
     if other:
         raise ValueError(f"{other[0]}: an evaluation can only change evaluate.*; train or fork a run to change anything else")
     recipe = load_config(Recipe, to_plain(recipe), overrides)
     recipe.check()
-    folder = RunFolder(Path(recipe.run.folder))
-    return evaluate(generator, recipe, folder, folder.path / "eval.json", saved.step, n)
+    return recipe
 
 
 def evaluated_step(folder: RunFolder) -> int | None:
@@ -57,7 +63,8 @@ def evaluate(generator: Generator, recipe: Recipe, folder: RunFolder, out: Path,
     settings = recipe.evaluate
     generator.model.eval()
     corpus = open_sources(recipe, recipe.data.heldout, Quarantine(folder.logs / "quarantine.jsonl", recipe.data.tolerance))
-    samples = {kind: judged_samples(corpus, kind, n or (settings.num_clips if kind == "video" else settings.num_samples)) for kind in KINDS}
+    kinds = KINDS if settings.media else ()
+    samples = {kind: judged_samples(corpus, kind, n or (settings.num_clips if kind == "video" else settings.num_samples)) for kind in kinds}
     sampling = Sampling(settings.temperature, settings.guidance)
     result: dict = {}
     with progress("evaluation", total=2 * sum(len(s) for s in samples.values())) as bar:
@@ -68,7 +75,8 @@ def evaluate(generator: Generator, recipe: Recipe, folder: RunFolder, out: Path,
             result[f"{kind}_to_text"], written = medium_to_text(generator, kind, held_out, settings.batch, bar)
             save_samples(folder.samples, kind, made, written, generator.tokenizers.audio.sample_rate_hz, recipe.data.limits.fps)
     if corpus.sources:
-        result["loss"] = heldout_loss(recipe, folder, generator, settings.num_samples)
+        losses = heldout_loss(recipe, folder, generator, settings.num_samples)
+        result["loss"] = {"total": recipe.train.loss_weights.total(losses), **losses}
     result["step"] = step
     result["sampling"] = {"temperature": settings.temperature, "guidance": settings.guidance}
     atomic_write(out, json.dumps(result, indent=1).encode())

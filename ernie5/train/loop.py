@@ -9,18 +9,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import torch
 
+from ernie5.model.elastic import touched
 from ernie5.objectives.next_group import TargetCounts
 from ernie5.parallel.engine import MicroBatch
 from ernie5.parallel.torch_engine import World
 from ernie5.run.progress import progress
 from ernie5.run.signals import StopRequest
-from ernie5.train.metrics import step_metrics
+from ernie5.train.metrics import elastic_metrics, step_metrics
 from ernie5.train.schedule import learning_rate
 from ernie5.train.steps import TrainConfig, shape_of_step
+from ernie5.train.submodels import draw
 from ernie5.train.training import Training
 
 ROUTER_DECAY = 0.99
@@ -61,21 +63,21 @@ def train(run: Training, config: TrainConfig, world: World, hooks: Hooks) -> boo
 
 def train_step(run: Training, config: TrainConfig, world: World) -> dict:
     """One global step; the metrics of metrics.py and `step_tokens`."""
-    then = shape_of_step(config, run.step + 1, world.size) if config.prepares_ahead else None
-    batch = run.loader.next(shape_of_step(config, run.step, world.size), then)
-    micro_batches = [MicroBatch(packed.to(world.device)) for packed in batch.micro_batches]
-    counts, tokens = global_counts(run, micro_batches, world)
+    slots, elastic = run.elastic.config.slots, run.elastic.config.on
+    then = shape_of_step(config, run.step + 1, world.size, slots) if config.prepares_ahead else None
+    batch = run.loader.next(shape_of_step(config, run.step, world.size, slots), then)
+    drawn = draw(run.elastic, batch, run.seed, run.step, world.device)
+    counts, tokens = global_counts(run, drawn.micro_batches, world)
     run.objective.begin(counts, run.modality_weights.weights())
-    losses = run.engine.forward_backward(micro_batches, run.objective)
+    losses = run.engine.forward_backward(drawn.micro_batches, run.objective)
     lr = learning_rate(config.schedule, run.step, config.steps)
-    result = run.engine.optimizer_step(lr)
-    load = run.engine.sum_over_data(run.objective.load(len(run.balance.biases)))
+    result = run.engine.optimizer_step(lr, touched(drawn.submodels, run.model.config) if elastic else None)
+    load, even = (run.engine.sum_over_data(of(len(run.balance.biases))) for of in (run.objective.load, run.objective.even))
     run.tokens += tokens
-    metrics = step_metrics(run.step, losses, result, lr, run.tokens, load.sum(dim=1), len(run.model.layers))
+    metrics = step_metrics(run.step, losses, result, lr, run.tokens, load.sum(dim=1)) | elastic_metrics(drawn.submodels, run.model.config)
     if result.skipped:
         return {**metrics, "sample_ids": list(batch.sample_ids), "step_tokens": tokens}
-    run.balance.add(load.sum(dim=1), tuple(range(len(load))), micro_batches[0].submodel)
-    run.balance.step()
+    run.balance.step(load.sum(dim=1) - even)
     run.router_load.mul_(ROUTER_DECAY).add_(load.cpu())
     present = {name: metrics[f"loss/{name}"] for name in LOSS_NAMES if getattr(counts, name) > 0}
     run.modality_weights.update(present)
@@ -84,11 +86,10 @@ def train_step(run: Training, config: TrainConfig, world: World) -> dict:
 
 def global_counts(run: Training, micro_batches: list[MicroBatch], world: World) -> tuple[TargetCounts, int]:
     """Target counts and real tokens of the step, over all micro-batches and ranks."""
-    parts = [TargetCounts.of(m.packed) for m in micro_batches]
-    local = [[p.text, p.multi_token, p.vision, p.audio, m.packed.num_tokens] for p, m in zip(parts, micro_batches, strict=True)]
+    local = [astuple(TargetCounts.of(m.packed)) for m in micro_batches]
     summed = run.engine.sum_over_data(torch.tensor(local, dtype=torch.float64, device=world.device).sum(dim=0))
-    text, multi_token, vision, audio, tokens = summed.tolist()
-    return TargetCounts(text, multi_token, vision, audio), int(tokens)
+    counts = TargetCounts(*summed.tolist())
+    return counts, int(counts.tokens)
 
 
 def agreed(requested: bool, run: Training, world: World) -> bool:

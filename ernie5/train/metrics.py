@@ -1,14 +1,19 @@
 """One JSON object per step, for tools and people; the same numbers go to the progress bar and to wandb.
 
 `step`, `loss/*`, `grad_norm`, `lr`, `tokens` (seen so far), `tokens_per_s`, `router/max_load` (most loaded expert / mean, worst layer),
-`elastic/layers` (layers executed), `skipped`, and `sample_ids` on a skipped step. Ours.
+`router/dead` and `router/overloaded` (experts), `elastic/layers`, `elastic/experts`, `elastic/top_k` (means over the sub-models of the
+step), `skipped`, and `sample_ids` on a skipped step. Ours.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
+from ernie5.model.config import ModelConfig
+from ernie5.model.elastic import SubModel
 from ernie5.parallel.engine import StepResult
 
 
@@ -18,9 +23,13 @@ def max_load(load: Tensor) -> float:
     return float((counts.amax(dim=-1) / counts.mean(dim=-1).clamp(min=1e-9)).max())
 
 
-def step_metrics(
-    step: int, losses: Tensor, result: StepResult, lr: float, tokens: int, load: Tensor, num_layers: int
-) -> dict[str, float | int | bool]:
+def elastic_metrics(submodels: Sequence[SubModel], config: ModelConfig) -> dict[str, float]:
+    """Layers, experts per layer and experts per token, averaged over the sub-models of a step."""
+    sizes = torch.tensor([s.size(config) for s in submodels], dtype=torch.float64).mean(dim=0).tolist()
+    return dict(zip(("elastic/layers", "elastic/experts", "elastic/top_k"), sizes, strict=True))
+
+
+def step_metrics(step: int, losses: Tensor, result: StepResult, lr: float, tokens: int, load: Tensor) -> dict[str, float | int | bool]:
     """losses: (total, text, multi_token, vision, audio). The loop, which knows the time, adds `tokens_per_s`."""
     names = ("total", "text", "multi_token", "vision", "audio")
     return {
@@ -30,6 +39,5 @@ def step_metrics(
         "lr": lr,
         "tokens": tokens,
         "router/max_load": max_load(load),
-        "elastic/layers": num_layers,
         "skipped": result.skipped,
     }

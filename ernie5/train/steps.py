@@ -69,13 +69,14 @@ class TrainConfig:
         return self.prefetch == "on" or (self.prefetch == "auto" and (os.cpu_count() or 1) > torch.get_num_threads())
 
 
-def shape_of_step(config: TrainConfig, step: int, world_size: int) -> BatchShape:
-    """Global rows, packed length, rows of one micro-batch and changed source weights of a step."""
+def shape_of_step(config: TrainConfig, step: int, world_size: int, slots: int = 1) -> BatchShape:
+    """Global rows, packed length, rows of one micro-batch and changed source weights of a step; `slots` of the global batch."""
     rows, length = config.rows, config.length
     weights: dict[str, float] = {}
     for stage in config.stages:
         if step >= stage.from_step:
             rows, length, weights = stage.rows or rows, stage.length or length, weights | stage.weights
-    micro = config.micro_rows or rows // world_size
-    rows = rows_at(step, rows, config.ramp_from_rows, config.ramp_steps, unit=world_size * min(micro, rows // world_size))
-    return BatchShape(rows, length, min(micro, rows // world_size), tuple(weights.items()))
+    parts = world_size * slots
+    micro = config.micro_rows or rows // parts
+    rows = rows_at(step, rows, config.ramp_from_rows, config.ramp_steps, unit=parts * min(micro, rows // parts))
+    return BatchShape(rows, length, min(micro, rows // parts), tuple(weights.items()), slots)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ernie5.data_pipelines.loader import Loader, LoaderState
+from ernie5.model.elastic_space import ElasticSpace
 from ernie5.model.router_balance import RouterBalance
 from ernie5.model.unified_transformer import Hidden, UnifiedTransformer
 from ernie5.objectives.modality_weights import EqualWeights, PosteriorWeights, Weights
@@ -32,6 +33,8 @@ class Training:
     balance: RouterBalance
     modality_weights: EqualWeights | PosteriorWeights
     objective: "Objective"
+    elastic: ElasticSpace
+    seed: int
     step: int = 0
     tokens: int = 0
     router_load: Tensor = field(init=False)  # layers R E, decayed sum of positions
@@ -68,21 +71,30 @@ class Objective:
     def __init__(self, loss, model: UnifiedTransformer) -> None:
         self.loss, self.model = loss, model
         self.counts, self.weights = TargetCounts(0.0, 0.0, 0.0, 0.0), Weights()
-        self.passes: list[tuple[Tensor, tuple[int, ...]]] = []  # load `executed layers, R, E`, which layers
+        self.passes: list[tuple[Tensor, Tensor, tuple[int, ...]]] = []  # load, even load, which layers they speak of
 
     def begin(self, counts: TargetCounts, weights: Weights) -> None:
         """Counts of the whole global step, and this step's weights."""
         self.counts, self.weights, self.passes = counts, weights, []
 
-    def __call__(self, runner: nn.Module, micro_batch: MicroBatch) -> Losses:
-        hidden: Hidden = runner(micro_batch.packed, micro_batch.submodel)
-        self.passes.append((hidden.load, hidden.layers))
+    def __call__(self, model: nn.Module, micro_batch: MicroBatch) -> Losses:
+        hidden: Hidden = model(micro_batch.packed, micro_batch.submodel)
+        self.passes.append((hidden.load, hidden.even, hidden.layers))
         return self.loss(hidden, self.model.heads, micro_batch.packed, self.counts, self.weights)
 
     def load(self, num_layers: int) -> Tensor:
         """What the routers of all passes did: `num_layers R E`; layers that did not run count nothing."""
-        first, _ = self.passes[0]
-        summed = torch.zeros(num_layers, *first.shape[1:], device=first.device, dtype=torch.float64)
-        for load, layers in self.passes:
-            summed.index_add_(0, torch.tensor(layers, device=first.device), load.to(torch.float64))
-        return summed
+        return by_layer([(load, layers) for load, _, layers in self.passes], num_layers)
+
+    def even(self, num_layers: int) -> Tensor:
+        """What they would have done had they spread their choices evenly: `num_layers E`."""
+        return by_layer([(even, layers) for _, even, layers in self.passes], num_layers)
+
+
+def by_layer(parts: list[tuple[Tensor, tuple[int, ...]]], num_layers: int) -> Tensor:
+    """Add up counts `executed layers, …` of passes that ran different layers -> `num_layers, …` float64."""
+    first, _ = parts[0]
+    summed = torch.zeros(num_layers, *first.shape[1:], device=first.device, dtype=torch.float64)
+    for part, layers in parts:
+        summed.index_add_(0, torch.tensor(layers, device=first.device), part.to(torch.float64))
+    return summed

@@ -6,11 +6,14 @@ import pytest
 import torch
 from tiny_world import SMALL
 
-from ernie5.model.elastic import FULL, SubModel
+from ernie5.model.elastic import FULL_LAYER, SubLayer
 from ernie5.model.experts import Experts, LoopExperts
 from ernie5.model.moe import MixtureOfExperts
 from ernie5.model.router import Router
 from ernie5.sequence import Kind
+
+
+TEXT = torch.zeros(64, dtype=torch.int64)  # kinds of positions
 
 
 def moe(**changes) -> MixtureOfExperts:
@@ -40,8 +43,8 @@ def test_grouped_product_equals_the_loop(counts: list[int]) -> None:
 
 def test_layer_is_the_gated_sum_of_chosen_experts() -> None:
     layer, x = moe(num_shared_experts=1), torch.randn(7, 32)
-    y, load = layer(x, torch.zeros(7, dtype=torch.int64), FULL)
-    routing = layer.router(x, FULL)
+    y, (load, _, _) = layer(x, TEXT[:7], FULL_LAYER)
+    routing = layer.router(x, TEXT[:7], FULL_LAYER)
     one = lambda row, e: layer.experts(row[None], torch.bincount(torch.tensor([e]), minlength=4))[0]  # noqa: E731
     for t in range(7):
         expected = sum(g * one(x[t], int(e)) for e, g in zip(routing.experts[t], routing.gates[t], strict=True))
@@ -52,16 +55,17 @@ def test_layer_is_the_gated_sum_of_chosen_experts() -> None:
 
 def test_padding_is_not_counted() -> None:
     kind = torch.tensor([0, -1, int(Kind.AUDIO_GENERATE), -1])
-    _, load = moe()(torch.randn(4, 32), kind, FULL)
+    _, (load, even, _) = moe()(torch.randn(4, 32), kind, FULL_LAYER)
     assert load.sum() == 4 and load[Kind.AUDIO_GENERATE].sum() == 2
+    assert even.tolist() == [1.0] * 4
 
 
 def test_gates_sum_to_one_and_top_1_keeps_a_gradient() -> None:
     router = Router(SMALL)
     torch.nn.init.normal_(router.weight)
     x = torch.randn(5, 32)
-    torch.testing.assert_close(router(x, FULL).gates.sum(-1), torch.ones(5))
-    router(x, SubModel(top_k=1)).gates.sum().backward()
+    torch.testing.assert_close(router(x, TEXT[: len(x)], FULL_LAYER).gates.sum(-1), torch.ones(5))
+    router(x, TEXT[: len(x)], SubLayer(top_k=1)).gates.sum().backward()
     assert router.weight.grad.abs().sum() > 0
 
 
@@ -69,11 +73,11 @@ def test_bias_moves_the_choice_and_never_the_gate() -> None:
     router = Router(dataclasses.replace(SMALL, top_k=4))
     torch.nn.init.normal_(router.weight)
     x = torch.randn(5, 32)
-    before = router(x, FULL)
+    before = router(x, TEXT[: len(x)], FULL_LAYER)
     router.balance_bias += torch.tensor([5.0, 0.0, 0.0, 0.0])
-    after = router(x, FULL)
+    after = router(x, TEXT[: len(x)], FULL_LAYER)
     assert (after.experts[:, 0] == 0).all()
-    for row_before, row_after in zip(zip(*before, strict=True), zip(*after, strict=True), strict=True):
+    for row_before, row_after in zip(zip(*before[:2], strict=True), zip(*after[:2], strict=True), strict=True):
         order_a, order_b = row_before[0].argsort(), row_after[0].argsort()
         torch.testing.assert_close(row_before[1][order_a], row_after[1][order_b])
 
@@ -82,13 +86,14 @@ def test_only_live_experts_are_chosen() -> None:
     router = Router(SMALL)
     torch.nn.init.normal_(router.weight)
     router.balance_bias += torch.tensor([9.0, 0.0, 0.0, 0.0])
-    assert set(router(torch.randn(64, 32), SubModel(experts=(1, 3))).experts.flatten().tolist()) == {1, 3}
+    live = SubLayer(live=torch.tensor([False, True, False, True]))
+    assert set(router(torch.randn(64, 32), TEXT, live).experts.flatten().tolist()) == {1, 3}
 
 
 def test_autocast_computes_in_bf16() -> None:
     layer, x = moe(), torch.randn(9, 32)
-    y, _ = layer(x, torch.zeros(9, dtype=torch.int64), FULL)
+    y, _ = layer(x, TEXT[:9], FULL_LAYER)
     with torch.autocast("cpu", torch.bfloat16):
-        z, _ = layer(x, torch.zeros(9, dtype=torch.int64), FULL)
+        z, _ = layer(x, TEXT[:9], FULL_LAYER)
     assert z.dtype == torch.bfloat16
     torch.testing.assert_close(z.float(), y, rtol=0.1, atol=0.1)

@@ -34,7 +34,7 @@ def test_shapes() -> None:
 
 def test_full_submodel_is_no_argument() -> None:
     packed, model = batch(ROWS), small_model()
-    everything = SubModel(tuple(range(SMALL.num_layers)), tuple(range(SMALL.num_experts)), SMALL.top_k)
+    everything = SubModel(tuple(range(SMALL.num_layers)), (tuple(range(SMALL.num_experts)),) * 5, SMALL.top_k)
     for submodel in (FULL, everything):
         assert torch.equal(model(packed).text, model(packed, submodel).text)
 
@@ -50,10 +50,11 @@ def test_skipped_layers_do_not_run() -> None:
     assert model(packed, submodel).layers == (0, 2, 3, 4, 5)
 
 
-@pytest.mark.parametrize("bad", [SubModel(keep_layers=(1, 2, 3)), SubModel(experts=()), SubModel(experts=(9,)), SubModel(top_k=3)])
+@pytest.mark.parametrize("bad", [SubModel(keep_layers=(1, 2, 3)), SubModel(experts=()), SubModel(experts=((9,),) * 5), SubModel(top_k=3),
+                                 SubModel(experts=((0, 1),) * 4), SubModel(experts=((0, 1),) * 4 + ((0,),)), SubModel(experts=((1,),) * 5)])
 def test_impossible_submodels_are_named(bad: SubModel) -> None:
     with pytest.raises(ValueError, match="SubModel"):
-        bad.check(SMALL.num_layers, SMALL.num_experts, SMALL.top_k, num_codebooks=3)
+        bad.check(SMALL, num_codebooks=3)
 
 
 def test_too_few_layers_for_the_codebooks() -> None:
@@ -126,7 +127,6 @@ def test_no_dead_weight_after_fifty_steps() -> None:
         optimizer.step()
         optimizer.zero_grad()
         load += hidden.load.sum(1)
-        balance.add(hidden.load.sum(1), hidden.layers, FULL)
-        balance.step()
+        balance.step(hidden.load.sum(1) - hidden.even)
     assert [name for name, hit in reached.items() if not hit] == []
     assert (load > 0).all()

@@ -1,18 +1,20 @@
 """What each of two ranks does for test_two_ranks.py: `torchrun --nproc-per-node 2 two_ranks.py OUT RECIPE.yaml`.
 
-First one step of the engine on batches made by hand, with its gradients; then a step that is not finite on rank 1 only; then the whole job.
+First one step of the engine on batches made by hand, with its gradients; then a step that is not finite on rank 1 only; then whole jobs.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from tiny_world import batch, small_model
+from tiny_world import SMALL, batch, small_model
 
+from ernie5.model.elastic import FULL, SubModel, touched
 from ernie5.model.router_balance import RouterBalance
 from ernie5.objectives.modality_weights import Weights
 from ernie5.objectives.next_group import NextGroupLoss, TargetCounts
@@ -27,25 +29,32 @@ STEPS = {
     "rank 1 reads and makes no media": [["mixed", "video_to_text"], ["text", "text"]],
     "rank 0 has sound, rank 1 pictures": [["text_to_audio", "audio_to_text"], ["image_to_text", "text_to_video"]],
     "accumulation": [["text_to_image"], ["text_to_audio", "text"], ["text"], ["video_to_text"]],
+    "elastic": [["mixed"], ["text", "image_to_text"], ["video_to_text"], ["text_to_audio", "text_to_image"]],
 }
+MODEL = dataclasses.replace(SMALL, num_layers=5)
+THREE = ((0, 1, 2), (1, 2, 3), (0, 2, 3), (0, 1, 2), (1, 2, 3), (0, 1, 3))
+SLOTS = {"elastic": (SubModel((0, 2, 3, 4), THREE), SubModel((0, 2, 3, 4), THREE, 1))}  # two slots; layer 1 runs in none
 
 
-def one_step(world: World, rows: list[list[str]]) -> tuple[TorchEngine, dict[str, torch.Tensor]]:
-    """Losses, gradients and balance counts of one step on this rank's rows."""
-    model = small_model()
-    engine = TorchEngine(model, make_optimizer(model, OptimizerConfig()), world)
+def one_step(world: World, name: str) -> tuple[TorchEngine, dict[str, torch.Tensor]]:
+    """Losses, gradients, balance counts and new weights of one step on this rank's rows."""
+    rows, slots = STEPS[name], SLOTS.get(name, (FULL,))
+    model = small_model(MODEL)
+    engine = TorchEngine(model, make_optimizer(model, OptimizerConfig()), world, elastic=name in SLOTS)
     packed = [batch([row], length=256, seed=seed) for seed, row in enumerate(rows)]
     counts = sum((TargetCounts.of(p) for p in packed), start=TargetCounts(0.0, 0.0, 0.0, 0.0))
-    share = len(rows) // world.size
-    mine = [MicroBatch(p) for p in packed[world.rank * share : (world.rank + 1) * share]]
+    share = len(rows) // (len(slots) * world.size)
+    starts = [(slot, (number * world.size + world.rank) * share) for number, slot in enumerate(slots)]
+    mine = [MicroBatch(p, slot) for slot, at in starts for p in packed[at : at + share]]
     objective = Objective(NextGroupLoss(), model)
     objective.begin(counts, Weights())
     found = {"losses": engine.forward_backward(mine, objective)}
-    found |= {f"gradient.{name}": p.grad.clone() for name, p in model.named_parameters()}
+    found |= {f"gradient.{name}": p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     balance = RouterBalance(model, speed=0.01)
-    load = engine.sum_over_data(objective.load(len(balance.biases)))
-    balance.add(load.sum(dim=1), tuple(range(len(load))), mine[0].submodel)
-    balance.step()
+    load, even = (engine.sum_over_data(of(len(balance.biases))) for of in (objective.load, objective.even))
+    balance.step(load.sum(dim=1) - even)
+    assert not engine.optimizer_step(1e-3, touched(slots, MODEL) if name in SLOTS else None).skipped
+    found |= {f"weight.{name}": p.detach().clone() for name, p in model.named_parameters()}
     return engine, found | {"load": load, "bias": torch.stack(balance.biases)}
 
 
@@ -70,19 +79,19 @@ def main() -> int:
     from ernie5.cli.main import main as command_line
     from ernie5.train import job
 
-    out, recipe = Path(sys.argv[1]), sys.argv[2]
+    out, recipes = Path(sys.argv[1]), sys.argv[2:]
     torch.set_num_threads(1)
     world = World.join("cpu")
-    for number, rows in enumerate(STEPS.values()):
-        engine, found = one_step(world, rows)
+    for number, name in enumerate(STEPS):
+        engine, found = one_step(world, name)
         save_file(found, out / f"step-{number}-rank-{world.rank}.safetensors")
     not_finite(world, engine)
 
     trained = []
     original = job.train
     job.train = lambda run, *others: (trained.append(run), original(run, *others))[1]
-    code = command_line(["train", recipe])
-    (run,) = trained
+    code = max(command_line(["train", recipe]) for recipe in recipes)
+    run, _ = trained
     save_file({"bias": torch.stack(run.balance.biases), "router_load": run.router_load}, out / f"run-rank-{world.rank}.safetensors")
     return code
 

@@ -35,9 +35,7 @@ def first_losses(num_steps: int) -> list[list[float]]:
         objective.begin(sum((TargetCounts.of(p) for p in packed), start=TargetCounts(0.0, 0.0, 0.0, 0.0)), Weights())
         losses.append(engine.forward_backward([MicroBatch(p) for p in packed], objective).tolist())
         engine.optimizer_step(learning_rate(ScheduleConfig(warmup_steps=2), step, num_steps))
-        load = objective.load(len(balance.biases)).sum(dim=1)
-        balance.add(load, tuple(range(len(load))), MicroBatch(packed[0]).submodel)
-        balance.step()
+        balance.step(objective.load(len(balance.biases)).sum(dim=1) - objective.even(len(balance.biases)))
     return losses
 
 
