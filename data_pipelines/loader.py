@@ -166,7 +166,8 @@ class Loader:
         own = [[[sample for _, sample in row] for row in packer.rows[at : at + micro_rows]] for _, at in starts]
         packed = tuple(collate(part, length, self.widths) for part in own)
         ids = tuple(sample.id for row in packer.rows for _, sample in row)
-        return Batch(packed, tuple(slot for slot, _ in starts), ids, LoaderState(self.mixture.drawn, dict(self.mixture.per_source), self.waiting))
+        state = LoaderState(self.mixture.drawn, dict(self.mixture.per_source), self.waiting)
+        return Batch(packed, tuple(slot for slot, _ in starts), ids, state)
 
     def _samples(self, length: int) -> Iterator[tuple[Draw, PackedSample]]:
         waiting, self._unread = list(self.waiting), ()

@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from ernie5.data_pipelines.collate import PackedSample, Widths, collate
 from ernie5.data_pipelines.grouping import Coded, Grouping
 from ernie5.model.config import ModelConfig, Vocabulary
-from ernie5.model.elastic import FULL
 from ernie5.model.router import Router, Routing
 from ernie5.model.router_balance import RouterBalance
 from ernie5.model.unified_transformer import UnifiedTransformer
@@ -45,7 +44,7 @@ class ByteTokenizer:
 class SoftmaxRouter(Router):
     """Gates are a softmax over the chosen experts."""
 
-    def forward(self, x, submodel):
+    def forward(self, x, kind, sub):
         logits = x.float() @ self.weight.float().T                          # T E
         experts = (logits.detach() + self.balance_bias).topk(self.top_k).indices
         return Routing(experts, logits.gather(-1, experts).softmax(dim=-1))
@@ -79,8 +78,7 @@ def train(num_steps):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        balance.add(hidden.load.sum(dim=1), hidden.layers, FULL)
-        balance.step()
+        balance.step(hidden.load.sum(dim=1) - hidden.even)
         losses.append(loss.item())
     return losses
 

@@ -86,7 +86,7 @@ def run_micro(recipe: Recipe, run=None) -> MicroRun:
 
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     try:
-        with mock.patch.object(Loader, "next", recording), mock.patch("ernie5.train.report.write_report"):
+        with mock.patch.object(Loader, "next", recording), mock.patch("ernie5.report.report.write_report"):
             code = run_job(recipe) if run is None else run()
     finally:
         torch.set_num_threads(threads)

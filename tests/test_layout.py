@@ -27,8 +27,12 @@ MAY_IMPORT = {  # package -> the packages that it may use, besides itself
     "generate": BOTTOM | {"tokenizers", "data_pipelines", "model", "objectives"},
     "train settings": LIBRARY,
     "recipe": LIBRARY | {"train settings"},
-    "train": LIBRARY | {"generate", "recipe", "train settings"},
-    "cli": LIBRARY | {"generate", "recipe", "train", ""},
+    "analysis": BOTTOM,
+    "report": BOTTOM | {"analysis"},
+    "train": LIBRARY | {"generate", "recipe", "train settings", "analysis", "report"},
+    "family": LIBRARY | {"generate", "recipe", "train", "train settings", "analysis", "report"},
+    "ablate": LIBRARY | {"recipe", "train", "train settings", "report", ""},
+    "cli": LIBRARY | {"generate", "recipe", "train", "family", "ablate", "analysis", "report", ""},
     "": set(),                 # ernie5/__init__.py: light, imports nothing of ours
     "__main__": {"cli"},
 }

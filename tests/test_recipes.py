@@ -51,4 +51,4 @@ def test_tiny_has_the_shape_that_splits_divide() -> None:
     assert model.num_layers >= 6 and model.num_experts == 16 and model.top_k == 2
     assert settings.tokenizers.audio.codec.num_codebooks == 3
     assert all(n % 4 == 0 for n in (model.dim, model.num_heads, model.num_kv_heads, model.num_experts, model.expert_dim))
-    assert not (settings.elastic.depth or settings.elastic.width or settings.elastic.sparsity)
+    assert not settings.elastic.on

@@ -64,19 +64,19 @@ class SubModel:
         """ValueError for a sub-model that this model does not hold."""
         always = always_kept(config.num_layers, num_codebooks)
         if self.keep_layers is not None and not always <= set(self.keep_layers) <= set(range(config.num_layers)):
-            raise ValueError(f"SubModel.keep_layers = {self.keep_layers} must contain {sorted(always)} (the first layer and those that emit "
-                             f"audio codes) and stay below {config.num_layers}")
+            raise ValueError(f"SubModel.keep_layers = {self.keep_layers} must contain {sorted(always)} (the first layer and those that "
+                             f"emit audio codes) and stay below {config.num_layers}")
         live = config.num_experts
         if self.experts is not None:
             live = len(self.experts[0]) if self.experts else 0
             all_experts = set(range(config.num_experts))
             alike = all(e and set(e) <= all_experts and len(set(e)) == len(e) == live for e in self.experts)
             if not alike or len(self.experts) != config.num_moe_layers:
-                raise ValueError(f"SubModel.experts must name, for each of the {config.num_moe_layers} layers (the multi-token layer last), "
+                raise ValueError(f"SubModel.experts must name, for each of the {config.num_moe_layers} layers (multi-token layer last), "
                                  f"equally many of the experts 0..{config.num_experts - 1}; got {_short(self.experts)}")
         wanted = config.top_k if self.top_k is None else self.top_k
         if not 1 <= wanted <= min(config.top_k, live):
-            raise ValueError(f"SubModel.top_k = {wanted} must lie between 1 and {min(config.top_k, live)} (model.top_k and the live experts); "
+            raise ValueError(f"SubModel.top_k = {wanted} must lie between 1 and {min(config.top_k, live)} (model.top_k, live experts); "
                              "set a smaller top_k or keep more experts")
 
     def size(self, config: ModelConfig) -> tuple[int, int, int]:
@@ -99,8 +99,8 @@ def thinned(num_layers: int, num_codebooks: int, keep: int) -> tuple[int, ...]:
     middle = [i for i in range(num_layers) if i not in always]
     wanted = keep - len(always)
     if not 0 <= wanted <= len(middle):
-        raise ValueError(f"a sub-model of {keep} layers is impossible: {len(always)} of the {num_layers} layers always stay (the first, and "
-                         f"one per audio code); use {len(always)} to {num_layers}")
+        raise ValueError(f"a sub-model of {keep} layers is impossible: {len(always)} of the {num_layers} layers always stay (the first, "
+                         f"and one per audio code); use {len(always)} to {num_layers}")
     return tuple(sorted(always | {middle[(2 * i + 1) * len(middle) // (2 * wanted)] for i in range(wanted)}))
 
 

@@ -19,7 +19,7 @@ from ernie5.sequence import PackedSequence
 
 @dataclass(frozen=True)
 class SubModels:
-    """`parts`: the sub-model of every sample, row after row; `part`: which of them a position belongs to, `B S` (padding: the last, full)."""
+    """`parts`: the sub-model of every sample, row after row, then the full one; `part`: whose a position is, `B S` (padding: the last)."""
 
     parts: tuple[SubModel, ...]
     part: Tensor

@@ -58,8 +58,8 @@ class ElasticConfig:
         self._check_axis("sparsity", self.sparsity, 1, model.top_k - 1, "experts per token, fewer than model.top_k")
         for size in self.width.sizes:
             if size % self.expert_blocks:
-                raise ValueError(f"elastic.width.sizes: {size} experts cannot come evenly from elastic.expert_blocks = {self.expert_blocks} "
-                                 "blocks; use multiples of it")
+                raise ValueError(f"elastic.width.sizes: {size} experts cannot come evenly from elastic.expert_blocks = "
+                                 f"{self.expert_blocks} blocks; use multiples of it")
             if size < model.top_k:
                 raise ValueError(f"elastic.width.sizes: {size} experts are fewer than model.top_k = {model.top_k}; keep at least that many")
 

@@ -49,7 +49,8 @@ class Router(nn.Module):
 
     def scores(self, x: Tensor, kind: Tensor) -> Tensor:
         """How well every expert fits, `T E` float32 in 0 … 1. `kind` is not looked at: routing is modality-agnostic."""
-        return torch.sigmoid(x.float() @ self.weight.float().T)
+        with torch.autocast(x.device.type, enabled=False):  # a matrix product would be made in bf16 otherwise
+            return torch.sigmoid(x.float() @ self.weight.float().T)
 
     def reach(self, kind: Tensor, sub: SubLayer) -> Tensor | None:
         """The experts that may be chosen, bool `E` or `T E`; None = all."""

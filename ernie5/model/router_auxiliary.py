@@ -30,6 +30,7 @@ def balance_loss(scores: Tensor, routing: Routing, kind: Tensor) -> Tensor:
     """scores `T E`, kind `T` -> scalar, summed over tokens. Padding and choices with gate 0 do not count; E and P are over the experts
     within reach of each token.
     """
+    scores = scores.float()  # also in bf16 runs
     num_experts, real = scores.shape[-1], kind >= 0
     counts = (routing.gates.detach() > 0) & real.unsqueeze(-1)                                                    # T K
     chosen = torch.where(counts, routing.experts, num_experts).flatten()

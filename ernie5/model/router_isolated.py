@@ -43,8 +43,8 @@ class IsolatedRouter(Router):
         sizes = pool_sizes(config.num_experts)
         if min(sizes) < config.top_k:
             raise ValueError(
-                f"model.num_experts = {config.num_experts} gives isolated experts pools of {', '.join(map(str, sizes))} (text, vision, audio), "
-                f"and each must hold at least model.top_k = {config.top_k}; use model.num_experts >= {3 * config.top_k}"
+                f"model.router = IsolatedRouter splits model.num_experts = {config.num_experts} into {', '.join(map(str, sizes))} (text, "
+                f"vision, audio), and each must hold at least model.top_k = {config.top_k}; use model.num_experts >= {3 * config.top_k}"
                 + (f" or model.top_k <= {min(sizes)}" if min(sizes) else "")
             )
         self.register_buffer("pool", torch.repeat_interleave(torch.arange(len(POOLS)), torch.tensor(sizes), output_size=config.num_experts))
@@ -77,6 +77,6 @@ def _check_pools(router: IsolatedRouter, incompatible: object) -> None:
     sizes = torch.bincount(router.pool, minlength=len(POOLS)).tolist()
     if min(sizes) < router.top_k:
         raise ValueError(
-            f"these weights hold {', '.join(map(str, sizes))} text, vision and audio experts (model.router = IsolatedRouter), and each pool "
+            f"these weights hold {', '.join(map(str, sizes))} text, vision and audio experts (model.router = IsolatedRouter); each pool "
             f"must hold at least model.top_k = {router.top_k}; keep more experts of every pool or a smaller top-k"
         )

@@ -32,11 +32,11 @@ class ModalityIdRouter(Router):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         self.by_modality = nn.ParameterList(nn.Parameter(torch.zeros(config.num_experts)) for _ in Modality)
-        order = list(Modality)
-        rows = [order.index(MODALITY_OF[kind]) for kind in Kind]
-        self.register_buffer("modality_of_kind", torch.tensor([*rows, order.index(Modality.TEXT)]), persistent=False)  # last: padding, kind -1
+        rows = [list(Modality).index(MODALITY_OF[kind]) for kind in Kind]
+        self.register_buffer("modality_of_kind", torch.tensor([*rows, 0]), persistent=False)  # the last is that of padding, kind -1
 
     def scores(self, x: Tensor, kind: Tensor) -> Tensor:
         """`T E` float32 in 0 … 1."""
         table = torch.stack(list(self.by_modality)).float()  # modalities E
-        return torch.sigmoid(x.float() @ self.weight.float().T + table.index_select(0, self.modality_of_kind[kind]))
+        with torch.autocast(x.device.type, enabled=False):
+            return torch.sigmoid(x.float() @ self.weight.float().T + table.index_select(0, self.modality_of_kind[kind]))

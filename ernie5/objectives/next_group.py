@@ -1,9 +1,10 @@
 """The one objective: every position predicts the next group of tokens of its sample, whatever the modality.
 
-    L = w_text (NTP + lambda MTP) + w_vision NFSP + w_audio NCP,     each term = sum over targets / count of the *global* step
+    L = w_text (NTP + lambda MTP) + w_vision NFSP + w_audio NCP + w_router R,     each = sum over targets / count of the *global* step
 
 Because counts are those of the whole step, summing `total` over micro-batches and ranks gives the step's loss, and the sum of their
-gradients is its gradient, however the batch was cut (decision 24). A modality without targets gives 0, not NaN.
+gradients is its gradient, however the batch was cut (decision 24). A modality without targets gives 0, not NaN. R, the routers' own
+loss per token, is 0 unless the recipe names a router that has one (router_auxiliary.py says what holds for it).
 Report: §2.1. Ours: the working form above (the report prints no total).
 """
 
@@ -25,7 +26,9 @@ from ernie5.sequence import PackedSequence
 
 @dataclass(frozen=True)
 class Losses:
-    """Scalars. The four terms are unweighted means over the step's targets, or this part's share of them."""
+    """Scalars. The four terms are unweighted means over the step's targets, or this part's share of them; the total is weighted, and
+    holds the routers' own loss too.
+    """
 
     total: Tensor
     text: Tensor
@@ -40,19 +43,20 @@ class Losses:
 
 @dataclass(frozen=True)
 class TargetCounts:
-    """Sums of target weights over the whole global step; what the losses are divided by."""
+    """Sums of target weights, and real positions, over the whole global step; what the losses are divided by."""
 
-    text: float
-    multi_token: float
-    vision: float
-    audio: float
+    text: float = 0.0
+    multi_token: float = 0.0
+    vision: float = 0.0
+    audio: float = 0.0
+    tokens: float = 0.0
 
     @classmethod
     def of(cls, packed: PackedSequence) -> "TargetCounts":
         """The counts of one micro-batch; add them up over the step."""
         next_weight = packed.text_weight[packed.next_target >= 0]
         text, multi_token, vision = (float(weight.sum()) for weight in (packed.text_weight, next_weight, packed.vision_weight))
-        return cls(text, multi_token, vision, audio=float(len(packed.audio_target)))
+        return cls(text, multi_token, vision, audio=float(len(packed.audio_target)), tokens=float(packed.num_tokens))
 
     def __add__(self, other: "TargetCounts") -> "TargetCounts":
         return TargetCounts(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
@@ -71,6 +75,7 @@ def next_group_loss(hidden: Hidden, heads: Heads, packed: PackedSequence, counts
     audio_logits = tuple(heads.audio_logits(q, h) for q, h in enumerate(hidden.audio))
     audio = next_codec_sum(audio_logits, packed.audio_target) / max(counts.audio, 1e-9)
     total = weights.text * text + weights.multi_token * multi_token + weights.vision * vision + weights.audio * audio
+    total = total + weights.router * hidden.router_loss / max(counts.tokens, 1e-9)
     return Losses(total, text, multi_token, vision, audio)
 
 

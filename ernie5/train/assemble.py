@@ -68,7 +68,8 @@ def build_training(recipe: Recipe, tokenizers: Tokenizers, corpus: Corpus, quara
     """Model, engine and loader at step 0."""
     model = build_model(recipe, vocabulary_of(recipe, tokenizers)).to(world.device)
     bf16 = recipe.train.precision == "bf16" or (recipe.train.precision == "auto" and world.device.type == "cuda")
-    engine = TorchEngine(model, make_optimizer(model, recipe.train.optimizer), world, recipe.train.optimizer.clip, bf16, elastic=recipe.elastic.on)
+    optimizer = make_optimizer(model, recipe.train.optimizer)
+    engine = TorchEngine(model, optimizer, world, recipe.train.optimizer.clip, bf16, elastic=recipe.elastic.on)
     maker = SampleMaker(
         read=corpus.sample, reject=quarantine.reject, accept=quarantine.accept, encoder=Encoder(tokenizers, recipe.data.cache_gib),
         grouping=grouping_of(recipe, tokenizers), roles=recipe.data.roles, seed=recipe.run.seed,

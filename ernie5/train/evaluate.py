@@ -22,7 +22,7 @@ from ernie5.train.assemble import build_generator
 from ernie5.train.evaluate_loss import heldout_loss
 from ernie5.train.evaluate_media import KINDS, judged_samples, medium_to_text, text_to_medium
 from ernie5.train.load import load_run
-from ernie5.train.prepare import load_tokenizers, open_sources
+from ernie5.train.prepare import Corpus, load_tokenizers, open_sources
 from ernie5.train.samples import save_samples
 
 
@@ -63,17 +63,7 @@ def evaluate(generator: Generator, recipe: Recipe, folder: RunFolder, out: Path,
     settings = recipe.evaluate
     generator.model.eval()
     corpus = open_sources(recipe, recipe.data.heldout, Quarantine(folder.logs / "quarantine.jsonl", recipe.data.tolerance))
-    kinds = KINDS if settings.media else ()
-    samples = {kind: judged_samples(corpus, kind, n or (settings.num_clips if kind == "video" else settings.num_samples)) for kind in kinds}
-    sampling = Sampling(settings.temperature, settings.guidance)
-    result: dict = {}
-    with progress("evaluation", total=2 * sum(len(s) for s in samples.values())) as bar:
-        for kind, held_out in samples.items():
-            if not held_out:
-                continue
-            result[f"text_to_{kind}"], made = text_to_medium(generator, kind, held_out, sampling, settings.batch, bar)
-            result[f"{kind}_to_text"], written = medium_to_text(generator, kind, held_out, settings.batch, bar)
-            save_samples(folder.samples, kind, made, written, generator.tokenizers.audio.sample_rate_hz, recipe.data.limits.fps)
+    result: dict = judge_media(generator, recipe, corpus, folder, n) if settings.media else {}
     if corpus.sources:
         losses = heldout_loss(recipe, folder, generator, settings.num_samples)
         result["loss"] = {"total": recipe.train.loss_weights.total(losses), **losses}
@@ -81,3 +71,19 @@ def evaluate(generator: Generator, recipe: Recipe, folder: RunFolder, out: Path,
     result["sampling"] = {"temperature": settings.temperature, "guidance": settings.guidance}
     atomic_write(out, json.dumps(result, indent=1).encode())
     return result
+
+
+def judge_media(generator: Generator, recipe: Recipe, corpus: Corpus, folder: RunFolder, n: int | None) -> dict:
+    """A row for every direction that the held-out sources allow; what was made goes to the samples folder."""
+    settings = recipe.evaluate
+    samples = {kind: judged_samples(corpus, kind, n or (settings.num_clips if kind == "video" else settings.num_samples)) for kind in KINDS}
+    sampling = Sampling(settings.temperature, settings.guidance)
+    rows: dict = {}
+    with progress("evaluation", total=2 * sum(len(s) for s in samples.values())) as bar:
+        for kind, held_out in samples.items():
+            if not held_out:
+                continue
+            rows[f"text_to_{kind}"], made = text_to_medium(generator, kind, held_out, sampling, settings.batch, bar)
+            rows[f"{kind}_to_text"], written = medium_to_text(generator, kind, held_out, settings.batch, bar)
+            save_samples(folder.samples, kind, made, written, generator.tokenizers.audio.sample_rate_hz, recipe.data.limits.fps)
+    return rows

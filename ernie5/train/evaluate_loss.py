@@ -9,58 +9,37 @@ Letters: m targets, V ids, d bits, Q codebooks.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from ernie5.data_pipelines.collate import PackedSample, Widths, collate
-from ernie5.data_pipelines.encode import Encoder
-from ernie5.data_pipelines.loader import SampleMaker
-from ernie5.data_pipelines.mixture import Draw
-from ernie5.data_pipelines.packing import Packer, cut
 from ernie5.data_pipelines.quarantine import Quarantine
 from ernie5.generate.generator import Generator
+from ernie5.model.unified_transformer import UnifiedTransformer
 from ernie5.objectives.modality_weights import Weights
 from ernie5.objectives.next_group import TargetCounts, next_group_loss
 from ernie5.recipe import Recipe
 from ernie5.run.folder import RunFolder
 from ernie5.sequence import PackedSequence
+from ernie5.train.packed_samples import batches_of
 from ernie5.train.prepare import open_sources
-
-ROWS = 8
 
 
 def heldout_batches(recipe: Recipe, folder: RunFolder, generator: Generator, at_most: int) -> Iterator[PackedSequence]:
     """Up to `at_most` samples of every held-out source, packed."""
     corpus = open_sources(recipe, recipe.data.heldout, Quarantine(folder.logs / "quarantine.jsonl", recipe.data.tolerance))
-    roles = replace(recipe.data.roles, condition_drop=0.0)
-    maker = SampleMaker(
-        corpus.sample, lambda key, reason: None, lambda: None, Encoder(generator.tokenizers, cache_gib=0.0),
-        replace(generator.grouping, prompt_weight=1.0), roles, recipe.run.seed,
-    )
-    made = (maker.make(Draw(i, name, i)) for name, source in corpus.sources.items() for i in range(min(at_most, len(source))))
-    samples = [cut(sample, recipe.train.length) for sample in made if sample is not None]
-    while samples:
-        samples, packed = _pack(samples, recipe.train.length, generator.widths)
-        yield packed
+    return batches_of(corpus, generator, at_most)
 
 
-def _pack(samples: list[PackedSample], length: int, widths: Widths) -> tuple[list[PackedSample], PackedSequence]:
-    packer: Packer[PackedSample] = Packer(ROWS, length)
-    rest = iter(samples)
-    for sample in rest:
-        packer.offer(sample, len(sample))
-        if packer.full:
-            break
-    return packer.waiting + list(rest), collate(packer.rows, length, widths)
+def heldout_loss(recipe: Recipe, folder: RunFolder, generator: Generator, at_most: int) -> dict[str, float]:
+    """`text`, `vision`, `audio` (nats per token, bit, code) and `marginal/…` beside each."""
+    return loss_on(generator.model, list(heldout_batches(recipe, folder, generator, at_most)))
 
 
 @torch.no_grad()
-def heldout_loss(recipe: Recipe, folder: RunFolder, generator: Generator, at_most: int) -> dict[str, float]:
-    """`text`, `vision`, `audio` (nats per token, bit, code) and `marginal/…` beside each."""
-    model, device = generator.model, next(generator.model.parameters()).device
-    batches = list(heldout_batches(recipe, folder, generator, at_most))
+def loss_on(model: UnifiedTransformer, batches: list[PackedSequence]) -> dict[str, float]:
+    """The same for batches at hand, so that several models can be held against them."""
+    device = next(model.parameters()).device
     counts = sum((TargetCounts.of(b) for b in batches), start=TargetCounts(0.0, 0.0, 0.0, 0.0))
     summed = torch.zeros(5, device=device)
     for batch in batches:

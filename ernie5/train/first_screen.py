@@ -8,6 +8,7 @@ import torch
 
 from ernie5.model.config import Vocabulary
 from ernie5.model.count import count
+from ernie5.model.elastic_space import ElasticConfig
 from ernie5.parallel.torch_engine import World
 from ernie5.recipe import Recipe
 from ernie5.run.checkpoint import list_steps
@@ -36,9 +37,20 @@ def first_screen(recipe: Recipe, folder: RunFolder, world: World) -> None:
         f"{size.total / 1e6:.1f} M parameters, {size.active / 1e6:.1f} M active per token",
         f"training   {recipe.train.steps} steps of {tokens:,} positions on {world.size} process(es), {world.device.type}, "
         f"{torch.get_num_threads()} threads",
+        *elastic_lines(recipe.elastic),
         f"tokenizers {'all there' if not missing else 'to train first: ' + ', '.join(missing)}",
         f"data       {', '.join(recipe.data.sources)}" + ("  (demo world)" if recipe.data.uses_demo else ""),
         f"then       evaluation and {folder.report}" if recipe.evaluate.at_end else f"then       {folder.report}",
     ]
     for line in lines:
         log.info("%s", line)
+
+
+def elastic_lines(elastic: ElasticConfig) -> list[str]:
+    """What sub-models are drawn, in one line; nothing where the full model trains alone."""
+    if not elastic.on:
+        return []
+    axes = (("layers", elastic.depth), ("experts", elastic.width), ("experts per token", elastic.sparsity))
+    drawn = [f"{axis.probability:.0%} with {' or '.join(map(str, axis.sizes))} {name}" for name, axis in axes if axis.probability > 0]
+    unit = f"each of {elastic.slots} slots of a step" if elastic.unit == "slot" else "each sample"
+    return [f"elastic    for {unit}: {', '.join(drawn)}"]

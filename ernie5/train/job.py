@@ -116,7 +116,7 @@ def _run(recipe: Recipe, folder: RunFolder, world: World) -> int:
 
         def write(numbers: dict) -> None:
             length = shape_of_step(recipe.train, numbers["step"], world.size).length
-            numbers = numbers | utilization(numbers["tokens_per_s"], length)
+            numbers = numbers | utilization(numbers, length)
             if world.rank == 0:
                 metrics.append(numbers["step"], numbers)
                 track(numbers)
@@ -165,8 +165,8 @@ def evaluate_now(run: Training, recipe: Recipe, folder: RunFolder, world: World)
 
 def finish(recipe: Recipe, folder: RunFolder, step: int) -> None:
     """Evaluation, unless it is there already, and report of a run that is complete after `step` steps."""
+    from ernie5.report.report import write_report
     from ernie5.train.evaluate import evaluate_run, evaluated_step
-    from ernie5.train.report import write_report
 
     if recipe.evaluate.at_end and evaluated_step(folder) != step:
         evaluate_run(folder.path)

@@ -76,12 +76,13 @@ def train_step(run: Training, config: TrainConfig, world: World) -> dict:
     run.tokens += tokens
     metrics = step_metrics(run.step, losses, result, lr, run.tokens, load.sum(dim=1)) | elastic_metrics(drawn.submodels, run.model.config)
     if result.skipped:
+        metrics |= run.health.observe(run.step, run.router_load)
         return {**metrics, "sample_ids": list(batch.sample_ids), "step_tokens": tokens}
     run.balance.step(load.sum(dim=1) - even)
     run.router_load.mul_(ROUTER_DECAY).add_(load.cpu())
     present = {name: metrics[f"loss/{name}"] for name in LOSS_NAMES if getattr(counts, name) > 0}
     run.modality_weights.update(present)
-    return {**metrics, "step_tokens": tokens}
+    return {**metrics, **run.health.observe(run.step, run.router_load), "step_tokens": tokens}
 
 
 def global_counts(run: Training, micro_batches: list[MicroBatch], world: World) -> tuple[TargetCounts, int]:

@@ -7,6 +7,8 @@ Known for the devices below, in bf16; elsewhere `mfu` is absent from the metrics
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
 from ernie5.model.count import count
@@ -46,13 +48,14 @@ def mfu(tokens_per_s: float, flops_per_token: float, peak: float, num_devices: i
 
 
 class Utilization:
-    """`meter(tokens_per_s, length)` -> {"mfu": …}, or {} where the peak is unknown or products run in fp32."""
+    """`meter(metrics, length)` -> {"mfu": …} of what the step's sub-models did, or {} where the peak is unknown or products run in fp32."""
 
     def __init__(self, model: UnifiedTransformer, device: torch.device, num_devices: int, precision: str) -> None:
         self.model, self.num_devices = model, num_devices
         self.peak = None if precision == "fp32" else device_peak(device)
 
-    def __call__(self, tokens_per_s: float, length: int) -> dict[str, float]:
+    def __call__(self, metrics: Mapping[str, float], length: int) -> dict[str, float]:
         if self.peak is None:
             return {}
-        return {"mfu": mfu(tokens_per_s, count(self.model, length).flops_per_token, self.peak, self.num_devices)}
+        size = count(self.model, length, metrics["elastic/layers"], metrics["elastic/top_k"])
+        return {"mfu": mfu(metrics["tokens_per_s"], size.flops_per_token, self.peak, self.num_devices)}

@@ -21,6 +21,7 @@ from ernie5.objectives.next_group import Losses, TargetCounts
 from ernie5.parallel.engine import Engine, MicroBatch
 from ernie5.parallel.optimizer_state import model_tensors
 from ernie5.sequence import Kind
+from ernie5.train.expert_health import ExpertHealth
 
 
 @dataclass
@@ -38,9 +39,11 @@ class Training:
     step: int = 0
     tokens: int = 0
     router_load: Tensor = field(init=False)  # layers R E, decayed sum of positions
+    health: ExpertHealth = field(init=False)
 
     def __post_init__(self) -> None:
         config = self.model.config
+        self.health = ExpertHealth(config.num_layers, config.top_k)
         self.router_load = torch.zeros(len(self.balance.biases), len(Kind), config.num_experts)
 
     def tensors(self) -> dict[str, Tensor]:

@@ -12,8 +12,8 @@ from ernie5 import __version__
 from ernie5.cli import recipes
 from ernie5.cli.main import main
 
-HELPS = [[], ["train"], ["resume"], ["sample"], ["eval"], ["data"], ["data", "demo"], ["data", "pack"], ["tokenizer"],
-         ["tokenizer", "train"], ["recipes"], ["recipes", "list"], ["recipes", "copy"]]
+HELPS = [[], ["train"], ["resume"], ["ablate"], ["sample"], ["eval"], ["export"], ["analyze"], ["data"], ["data", "demo"],
+         ["data", "pack"], ["tokenizer"], ["tokenizer", "train"], ["recipes"], ["recipes", "list"], ["recipes", "copy"]]
 
 
 @pytest.fixture

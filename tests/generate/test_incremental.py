@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_world import WIDTHS, packed_sample, small_model
+from tiny_world import SMALL, WIDTHS, packed_sample, small_model
 
 from ernie5.data_pipelines.collate import collate
 from ernie5.generate.choose import Sampling
@@ -43,6 +43,22 @@ def pieces(sample):
 @pytest.mark.parametrize("name", NAMES)
 def test_cached_decoding_equals_full_forward(name: str) -> None:
     model, sample = small_model().eval(), packed_sample(name)
+    session = Session(model, 1, WIDTHS, Sampling(), torch.Generator().manual_seed(0))
+    hidden = torch.cat([session.feed([[piece]]).hidden[0] for piece in pieces(sample)])
+    torch.testing.assert_close(hidden, whole(model, sample), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("changes", [
+    {"codec": "parallel"},
+    {"router": "ernie5.model.router_isolated:IsolatedRouter", "num_experts": 6},
+    {"router": "ernie5.model.router_modality_id:ModalityIdRouter"},
+    {"router": "ernie5.model.router_auxiliary:AuxiliaryLossRouter"},
+], ids=["parallel", "isolated", "modality id", "auxiliary"])
+def test_cached_decoding_with_alternative_parts(changes: dict) -> None:
+    model, sample = small_model(replace(SMALL, **changes)).eval(), packed_sample("mixed")
+    for name, parameter in model.named_parameters():
+        if "by_modality" in name:
+            torch.nn.init.normal_(parameter)
     session = Session(model, 1, WIDTHS, Sampling(), torch.Generator().manual_seed(0))
     hidden = torch.cat([session.feed([[piece]]).hidden[0] for piece in pieces(sample)])
     torch.testing.assert_close(hidden, whole(model, sample), rtol=1e-4, atol=1e-5)

@@ -12,7 +12,6 @@ from ernie5.model.moe import MixtureOfExperts
 from ernie5.model.router import Router
 from ernie5.sequence import Kind
 
-
 TEXT = torch.zeros(64, dtype=torch.int64)  # kinds of positions
 
 

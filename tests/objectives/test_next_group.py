@@ -61,6 +61,14 @@ def test_gradient_is_the_sum_over_micro_batches() -> None:
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
 
+def test_a_router_without_a_loss_of_its_own_adds_nothing() -> None:
+    packed, model = batch([["mixed", "text"]], length=256), small_model()
+    hidden, counts = model(packed), TargetCounts.of(packed)
+    assert hidden.router_loss == 0 and counts.tokens == packed.num_tokens
+    one, other = (next_group_loss(hidden, model.heads, packed, counts, Weights(router=w)).total for w in (0.0, 1e9))
+    assert torch.equal(one, other)
+
+
 def test_absent_modalities_cost_nothing() -> None:
     packed, model = batch([["text"]]), small_model()
     losses = next_group_loss(model(packed), model.heads, packed, TargetCounts.of(packed), Weights())

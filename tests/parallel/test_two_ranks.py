@@ -29,7 +29,8 @@ def out(micro, tmp_path_factory) -> Path:
     (out / "elastic.yaml").write_text(to_yaml(micro_recipe(out / "elastic run", micro.folder, *ELASTIC)))
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", HERE / "two_ranks.py"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests")))}
-    done = subprocess.run([*command, out, out / "micro.yaml", out / "elastic.yaml"], cwd=ROOT, env=environment, capture_output=True, text=True)
+    command += [out, out / "micro.yaml", out / "elastic.yaml"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return out
 

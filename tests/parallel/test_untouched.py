@@ -22,7 +22,7 @@ HALF = SubModel(keep_layers=(0, 2, 3, 4, 5), experts=((0, 3), (0, 1), (1, 2), (0
 def step(engine: TorchEngine, submodels: list[SubModel], masked: bool = True) -> None:
     packed = [batch([["mixed", "text_to_image"]], length=256, seed=i) for i in range(len(submodels))]
     objective = Objective(NextGroupLoss(), engine.model)
-    objective.begin(sum((TargetCounts.of(p) for p in packed), start=TargetCounts(*[0.0] * len(dataclasses.fields(TargetCounts)))), Weights())
+    objective.begin(sum((TargetCounts.of(p) for p in packed), start=TargetCounts()), Weights())
     engine.forward_backward([MicroBatch(p, s) for p, s in zip(packed, submodels, strict=True)], objective)
     assert not engine.optimizer_step(1e-2, touched(submodels, CONFIG) if masked else None).skipped
 

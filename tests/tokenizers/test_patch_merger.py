@@ -1,18 +1,21 @@
-"""The understanding encoder and its patch merger."""
+"""The understanding encoder and its two patch mergers."""
+
+import dataclasses
 
 import pytest
 import torch
 
+from ernie5.tokenizers.vision.mlp_merger import MlpMerger
 from ernie5.tokenizers.vision.patch_merger import PatchMerger
 from ernie5.tokenizers.vision.understanding import UnderstandingConfig, UnderstandingEncoder, groups
 
 SIZES = UnderstandingConfig(patch=4, dim=16, num_layers=1, num_heads=2)
 
 
-@pytest.fixture
-def encoder() -> UnderstandingEncoder:
+@pytest.fixture(params=["attention", "mlp"])
+def encoder(request) -> UnderstandingEncoder:
     torch.manual_seed(0)
-    return UnderstandingEncoder(SIZES, feature_dim=6, out_dim=10)
+    return UnderstandingEncoder(dataclasses.replace(SIZES, merger=request.param), feature_dim=6, out_dim=10)
 
 
 def media(n: int, f: int, h: int, w: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -36,8 +39,12 @@ def test_an_empty_batch_gives_every_weight_a_gradient_of_zeros(encoder):
 @pytest.mark.parametrize("f", [1, 4])
 def test_both_paths_learn(encoder, f):
     encoder(*media(2, f, 4, 4)).square().sum().backward()
-    unused = encoder.merger.slots.grad[:, 4 * f:]
-    assert torch.count_nonzero(unused) == 0 and torch.count_nonzero(encoder.merger.slots.grad[:, :4 * f]) > 0
+    merger = encoder.merger
+    if isinstance(merger, MlpMerger):
+        by_slot = merger.mix.weight.grad.unflatten(1, (merger.num_slots, -1)).transpose(0, 1)
+    else:
+        by_slot = merger.slots.grad.transpose(0, 1)
+    assert torch.count_nonzero(by_slot[4 * f:]) == 0 and all(torch.count_nonzero(slot) > 0 for slot in by_slot[:4 * f])
     assert all(p.grad.abs().sum() > 0 for p in encoder.parameters())
 
 
@@ -72,16 +79,34 @@ def test_media_do_not_mix(encoder):
         torch.testing.assert_close(encoder(pixels, features)[1:2], encoder(pixels[1:2], features[1:2]), rtol=1e-5, atol=1e-6)
 
 
-def test_the_merger_knows_places_and_paths():
+@pytest.mark.parametrize("kind", ["attention", "mlp"])
+def test_the_merger_knows_places_and_paths(kind):
     torch.manual_seed(0)
-    merger = PatchMerger(dim=8, out_dim=5, num_heads=2, num_slots=4)
+    merger = PatchMerger(dim=8, out_dim=5, num_heads=2, num_slots=4) if kind == "attention" else MlpMerger(dim=8, out_dim=5, num_slots=4)
     with torch.no_grad():
-        merger.slots.mul_(50)
+        if kind == "attention":
+            merger.slots.mul_(50)
         cnn, vit = torch.randn(2, 3, 4, 8), torch.randn(2, 3, 4, 8)
         token = merger(cnn, vit)
         assert token.shape == (2, 3, 5)
         assert not torch.allclose(token, merger(cnn[:, :, [1, 0, 2, 3]], vit[:, :, [1, 0, 2, 3]]))
         assert not torch.allclose(token, merger(vit, cnn))
+
+
+def test_an_image_is_a_clip_of_which_only_the_first_frame_is_there():
+    merger = MlpMerger(dim=8, out_dim=5, num_slots=16)
+    cnn, vit = torch.randn(2, 3, 16, 8), torch.randn(2, 3, 16, 8)
+    with torch.no_grad():
+        image = merger(cnn[:, :, :4], vit[:, :, :4])
+        merger.mix.weight.view(8, 16, -1)[:, 4:] = 0  # blind to the other frames
+        torch.testing.assert_close(merger(cnn, vit), image)
+
+
+@pytest.mark.parametrize(("dim", "out_dim", "num_slots"), [(64, 128, 16), (64, 256, 16), (128, 128, 16), (64, 128, 32)])
+def test_both_mergers_have_about_as_many_weights(dim, out_dim, num_slots):
+    attention, mlp = PatchMerger(dim, out_dim, 4, num_slots), MlpMerger(dim, out_dim, num_slots)
+    sizes = [sum(p.numel() for p in merger.parameters()) for merger in (attention, mlp)]
+    assert 0.95 < sizes[1] / sizes[0] < 1.05
 
 
 def test_mistakes_are_named(encoder):
@@ -94,3 +119,5 @@ def test_mistakes_are_named(encoder):
         UnderstandingConfig(dim=18)
     with pytest.raises(ValueError, match="at most 4"):
         PatchMerger(8, 8, 2, 4)(torch.randn(1, 1, 5, 8), torch.randn(1, 1, 5, 8))
+    with pytest.raises(ValueError, match="at most 4"):
+        MlpMerger(8, 8, 4)(torch.randn(1, 1, 5, 8), torch.randn(1, 1, 5, 8))

@@ -34,8 +34,8 @@ def test_the_log_says_what_was_drawn(micro, tmp_path) -> None:
 
 
 def test_slots_do_not_change_the_data(micro, tmp_path) -> None:
-    one, four = (run_micro(micro_recipe(tmp_path / f"slots {slots}", micro.folder, "train.rows=4", "train.steps=2", f"elastic.slots={slots}"))
-                 for slots in (1, 4))
+    short = ("train.rows=4", "train.steps=2")
+    one, four = (run_micro(micro_recipe(tmp_path / f"slots {n}", micro.folder, *short, f"elastic.slots={n}")) for n in (1, 4))
     assert one.sample_ids == four.sample_ids
     for a, b in zip(one.metrics, four.metrics, strict=True):
         assert a["loss/total"] == pytest.approx(b["loss/total"], rel=1e-5)

@@ -12,12 +12,14 @@ Letters: n media, f frames (1 or `chunk`), h w pixels, h' w' patches, m = (h'/2)
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from ernie5.tokenizers.vision.mlp_merger import MlpMerger
 from ernie5.tokenizers.vision.patch_merger import PatchMerger
 
 MERGE = 2  # patches a side of one token
@@ -32,6 +34,7 @@ class UnderstandingConfig:
     dim: int = 64
     num_layers: int = 2
     num_heads: int = 4
+    merger: Literal["attention", "mlp"] = "attention"   # mlp: the patches of a token side by side
 
     def __post_init__(self) -> None:
         if self.dim % 4 or self.dim % self.num_heads:
@@ -77,7 +80,13 @@ class UnderstandingEncoder(nn.Module):
         self.layers = nn.ModuleList(VitLayer(config.dim, config.num_heads) for _ in range(config.num_layers))
         self.norm = nn.LayerNorm(config.dim)
         self.project = nn.Linear(feature_dim, config.dim, bias=False)
-        self.merger = PatchMerger(config.dim, out_dim, config.num_heads, num_slots=config.chunk * MERGE**2)
+        num_slots = config.chunk * MERGE**2
+        self.merger: PatchMerger | MlpMerger
+        match config.merger:
+            case "attention":
+                self.merger = PatchMerger(config.dim, out_dim, config.num_heads, num_slots)
+            case "mlp":
+                self.merger = MlpMerger(config.dim, out_dim, num_slots)
 
     def forward(self, pixels: Tensor, features: Tensor) -> Tensor:
         """pixels uint8 `n f 3 h w` and features `n f c h' w'` of the same frames, f = 1 or `chunk` -> tokens `n m D_out`.

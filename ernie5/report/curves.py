@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ernie5.train.report_html import Html, el
-from ernie5.train.report_plots import COLOURS, NARROW, Curve, line_chart
-from ernie5.train.report_read import KINDS, RunRecord, dig, number
-from ernie5.train.report_tables import NAMES, UNITS, direction_name
+from ernie5.report.html import Html, el
+from ernie5.report.plots import COLOURS, NARROW, Curve, line_chart
+from ernie5.report.read import KINDS, RunRecord, dig, number
+from ernie5.report.tables import NAMES, UNITS, direction_name
 
 OTHERS = (  # metric, name, what it is, colour, whether it is noisy
     ("lr", "learning rate", "", "text", False),

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from ernie5.analysis.routing_study import RoutingStudy
 from ernie5.run.checkpoint import Checkpoint, CheckpointError, latest_checkpoint
 from ernie5.run.folder import RunFolder
 from ernie5.run.metrics_log import MetricsLog
@@ -38,6 +39,8 @@ class RunRecord:
     checkpoint_step: int | None
     parameters: tuple[int, int] | None          # all, active per token
     router_load: np.ndarray | None              # L R E
+    routing: RoutingStudy | None                # routing.json
+    surface: dict[str, Any]                     # elastic.json
     samples: dict[str, list[dict[str, Any]]]    # text_to_image … -> rows
     quarantine: list[dict[str, Any]]
     code: str                                   # version and commit
@@ -74,6 +77,8 @@ def read_run(path: Path) -> RunRecord:
         checkpoint_step=saved.step if saved else None,
         parameters=_parameters(saved, recipe) if saved else None,
         router_load=_router_load(saved) if saved else None,
+        routing=_routing(folder, notes),
+        surface=_dict(_json(folder.path / "elastic.json", notes)),
         samples={name: _dicts(_json(folder.samples / f"{name}.json", notes)) for name in DIRECTIONS},
         quarantine=[_dict(_parse(line)) for line in _read_text(folder.logs / "quarantine.jsonl", notes).splitlines()],
         code="\n".join(_read_text(folder.code, notes).splitlines()[:2]),
@@ -162,3 +167,14 @@ def _router_load(saved: Checkpoint) -> np.ndarray | None:
     if load is None or load.ndim != 3 or load.shape[1] != len(Kind):
         return None
     return load.double().numpy()  # L R E
+
+
+def _routing(folder: RunFolder, notes: list[str]) -> RoutingStudy | None:
+    written = _json(folder.path / "routing.json", notes)
+    if written is None:
+        return None
+    try:
+        return RoutingStudy.from_json(written)
+    except ValueError as error:
+        notes.append(f"{error}.")
+        return None

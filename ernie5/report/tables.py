@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ernie5.train.report_html import Html, el
-from ernie5.train.report_read import DIRECTIONS, dig, number
+from ernie5.report.html import Html, el
+from ernie5.report.read import DIRECTIONS, dig, number
 
 NARROW = "\u202f"  # a thin space that does not break
 UNITS = {"text": "nats per token", "vision": "nats per bit", "audio": "nats per code"}

@@ -11,8 +11,8 @@ from io import BytesIO
 
 import numpy as np
 
+from ernie5.report.html import Html, data_uri, el
 from ernie5.sequence import Kind
-from ernie5.train.report_html import Html, data_uri, el
 
 COLD, EVEN, WARM = (np.array(c, dtype=float) for c in ((43, 88, 166), (236, 236, 232), (190, 70, 34)))
 LIMIT = 2.0  # of log2: 1/4 … 4

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ernie5.train.report_html import Html, data_uri, el, shorten
+from ernie5.report.html import Html, data_uri, el, shorten
 
 MEDIA_BYTES = 650_000  # of base64, per direction
 MIME = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".mp4": "video/mp4", ".wav": "audio/wav", ".flac": "audio/flac"}

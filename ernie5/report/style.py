@@ -57,6 +57,7 @@ td.barred { width: 24%; min-width: 150px; }
 figure { margin: 0; padding: 14px 16px 8px; min-width: 0; }
 figcaption { font-size: 12.5px; } figcaption b { color: var(--ink); font-size: 14px; font-weight: 600; margin-right: 8px; }
 .key { margin-left: 12px; white-space: nowrap; }
+.key i.dot { width: 9px; height: 9px; border-radius: 50%; vertical-align: 0; }
 .key i { display: inline-block; width: 14px; height: 3px; border-radius: 2px; margin-right: 5px; vertical-align: 3px; }
 figure svg { display: block; width: 100%; height: auto; margin-top: 4px; color: var(--soft); }
 svg text { font-family: system-ui, -apple-system, "Segoe UI", Roboto, Arial, sans-serif !important; }
@@ -68,6 +69,21 @@ svg text { font-family: system-ui, -apple-system, "Segoe UI", Roboto, Arial, san
 .heat img { width: 100%; image-rendering: pixelated; border-radius: 3px; }
 .scale { display: flex; align-items: center; gap: 8px; font-size: 12.5px; color: var(--soft); margin-top: 12px; flex-wrap: wrap; }
 .scale img { width: 160px; height: 12px; border-radius: 3px; image-rendering: pixelated; }
+
+.shares { display: grid; gap: 2px; margin-top: 10px; font-size: 11px; color: var(--soft); align-items: center;
+  grid-template-columns: max-content repeat(var(--n), minmax(0, 1fr)); }
+.shares span { padding-right: 6px; text-align: right; white-space: nowrap; }
+.shares .head { writing-mode: vertical-rl; transform: rotate(180deg); padding: 4px 0 0; justify-self: center; }
+.shares b { font-weight: 500; color: var(--ink); text-align: center; line-height: 26px; border-radius: 3px; background: var(--grid);
+  font-variant-numeric: tabular-nums; }
+.shares b.self { background: none; color: var(--soft); }
+.scale i { width: 160px; height: 12px; border-radius: 3px; }
+.peaks { display: grid; grid-template-columns: max-content minmax(0, 1fr) max-content; gap: 7px 10px; margin: 12px 0 6px; font-size: 11.5px;
+  align-items: center; color: var(--soft); }
+.peaks > span { text-align: right; white-space: nowrap; }
+.peaks b { color: var(--ink); font-weight: 600; font-variant-numeric: tabular-nums; text-align: right; }
+.key.read i, .key.made i { width: 8px; height: 8px; border: 1.5px solid currentColor; border-radius: 50%; vertical-align: 0; }
+.key.made i { background: currentColor; }
 
 .samples { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 12px; }
 .lead.more { margin-top: 10px; }

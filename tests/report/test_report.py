@@ -3,7 +3,6 @@
 import base64
 import json
 import re
-from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
 from xml.etree import ElementTree
@@ -11,6 +10,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
+from html_page import EVIL, Page
 from PIL import Image
 
 from ernie5.data_pipelines.synthetic.captions import caption
@@ -18,18 +18,17 @@ from ernie5.data_pipelines.synthetic.combinations import Combination
 from ernie5.data_pipelines.synthetic.render_clip import render_clip
 from ernie5.data_pipelines.synthetic.render_image import render_image
 from ernie5.data_pipelines.synthetic.render_sound import render_sound
+from ernie5.report import media
+from ernie5.report.facts import duration, short
+from ernie5.report.plots import MAX_POINTS, smoothed, thin
+from ernie5.report.read import DIRECTIONS
+from ernie5.report.report import write_report
+from ernie5.report.router import COLD, EVEN, WARM, router_maps, specialisation
 from ernie5.run.checkpoint import save_checkpoint
 from ernie5.sequence import Kind
-from ernie5.train import report_media
 from ernie5.train.evaluate_media import Made
-from ernie5.train.report import write_report
-from ernie5.train.report_facts import duration, short
-from ernie5.train.report_plots import MAX_POINTS, smoothed, thin
-from ernie5.train.report_read import DIRECTIONS
-from ernie5.train.report_router import COLD, EVEN, WARM, router_maps, specialisation
 from ernie5.train.samples import save_samples
 
-EVIL = """<script>alert(1)</script><img src=x onerror="alert(2)">' " onload=alert(3) &lt;b&gt;"""
 WORLD = {
     "image": (Combination("image", ("circle", "red", "small", "top left")), render_image),
     "video": (Combination("video", ("square", "blue", "moves up")), render_clip),
@@ -40,35 +39,6 @@ model: {num_layers: 2, num_experts: 4, top_k: 2, dim: 32}
 train: {steps: 3}
 tokenizers: {text: {vocab_size: 512}, vision: {bits: 16}, audio: {codec: {num_codebooks: 3, codebook_size: 256}}}
 """
-
-
-class Page(HTMLParser):
-    """Elements with their attributes and the visible text; fails on tags that do not close."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.elements: list[tuple[str, dict[str, str]]] = []
-        self.text = ""
-        self.open: list[str] = []
-        self.feed(html)
-        assert not self.open
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        if tag not in {"meta", "img", "br"}:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text += data if self.open[-1:] != ["style"] else ""
-
-    def all(self, tag: str) -> list[dict[str, str]]:
-        return [attributes for name, attributes in self.elements if name == tag]
 
 
 def read(folder: Path) -> Page:
@@ -220,7 +190,7 @@ def test_damaged_files_cost_their_part_only(tmp_path, content):
 
 
 def test_media_that_cannot_be_shown(tmp_path, monkeypatch):
-    monkeypatch.setattr(report_media, "MEDIA_BYTES", 3000)
+    monkeypatch.setattr(media, "MEDIA_BYTES", 3000)
     samples = tmp_path / "samples"
     samples.mkdir()
     (tmp_path / "secret.png").write_bytes(b"secret")
@@ -286,11 +256,11 @@ def test_thinning_keeps_spikes_and_order():
 def test_spectrogram_shows_pitch_and_time(pitch_hz):
     time = np.arange(16000) / 16000
     wave = np.where(time < 0.5, np.sin(2 * np.pi * pitch_hz * time), 0.0).astype(np.float32)
-    picture = np.array(Image.open(BytesIO(report_media.spectrogram(wave, 16000))).convert("L")).astype(float)
-    assert picture.shape == (report_media.BANDS, report_media.COLUMNS)
+    picture = np.array(Image.open(BytesIO(media.spectrogram(wave, 16000))).convert("L")).astype(float)
+    assert picture.shape == (media.BANDS, media.COLUMNS)
     heard, silence = picture[:, 20:100], picture[:, 140:]
-    height = 1 - heard.mean(axis=1).argmax() / report_media.BANDS
-    expected = np.log(pitch_hz / report_media.LOWEST_HZ) / np.log(report_media.HIGHEST_HZ / report_media.LOWEST_HZ)
+    height = 1 - heard.mean(axis=1).argmax() / media.BANDS
+    expected = np.log(pitch_hz / media.LOWEST_HZ) / np.log(media.HIGHEST_HZ / media.LOWEST_HZ)
     assert abs(height - expected) < 0.06
     assert silence.max() < 0.2 * heard.max()
 

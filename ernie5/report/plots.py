@@ -7,18 +7,19 @@ Ours.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from typing import Any
 
 import numpy as np
 
-from ernie5.train.report_html import Html
+from ernie5.report.html import Html
 
 COLOURS = {"total": "#7a8490", "text": "#4f6fd8", "vision": "#12988a", "audio": "#d67d2c",
            "image": "#12988a", "video": "#a4568f", "multi_token": "#9a7fd1"}
 INK, GRID = "#010203", "#010204"  # stand for the page's colours until the SVG is part of it
+DASHES = (0, (4, 3))
 MAX_POINTS = 600
 WIDE, NARROW = (4.4, 1.85), (3.5, 2.1)  # inches: half of the page, a third
 
@@ -36,6 +37,27 @@ class Curve:
 def line_chart(steps: np.ndarray, curves: Sequence[Curve], levels: Mapping[str, float] | None = None, dots: Sequence[float] = (),
                marks: np.ndarray | None = None, size: tuple[float, float] = WIDE) -> Html:
     """`levels`: dashed horizontal lines by name. `dots`: values at the last step. `marks`: steps with a red mark at the bottom."""
+    def paint(axes: Any) -> None:
+        for curve in curves:
+            if curve.noisy:
+                axes.plot(*thin(steps, curve.values), color=curve.colour, linewidth=0.7, alpha=0.35)
+            line = smoothed(curve.values) if curve.noisy else curve.values
+            axes.plot(*thin(steps, line), color=curve.colour, linewidth=1.7)
+        for name, level in (levels or {}).items():
+            axes.axhline(level, color=INK, linewidth=0.9, linestyle=DASHES)
+            axes.annotate(name, (1, level), xycoords=("axes fraction", "data"), xytext=(-2, 2.5), textcoords="offset points", ha="right",
+                          fontsize=7.5)
+        if dots:
+            axes.plot([steps[-1]] * len(dots), list(dots), "D", color=curves[0].colour, markersize=4.5, clip_on=False, zorder=5)
+        if marks is not None and len(marks):
+            axes.plot(marks, np.zeros(len(marks)), "|", color="#c8443f", markersize=9, clip_on=False)
+        _dress(axes, steps, curves, [*(levels or {}).values(), *dots])
+
+    return draw(paint, size)
+
+
+def draw(paint: Callable[[Any], None], size: tuple[float, float]) -> Html:
+    """What `paint(axes)` makes of empty matplotlib axes, as SVG in the page's look. `INK` and `GRID` become colours of the page."""
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -46,20 +68,12 @@ def line_chart(steps: np.ndarray, curves: Sequence[Curve], levels: Mapping[str, 
         figure = Figure(figsize=size, layout="constrained")
         FigureCanvasSVG(figure)
         axes = figure.add_subplot()
-        for curve in curves:
-            if curve.noisy:
-                axes.plot(*thin(steps, curve.values), color=curve.colour, linewidth=0.7, alpha=0.35)
-            line = smoothed(curve.values) if curve.noisy else curve.values
-            axes.plot(*thin(steps, line), color=curve.colour, linewidth=1.7)
-        for name, level in (levels or {}).items():
-            axes.axhline(level, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
-            axes.annotate(name, (1, level), xycoords=("axes fraction", "data"), xytext=(-2, 2.5), textcoords="offset points", ha="right",
-                          fontsize=7.5)
-        if dots:
-            axes.plot([steps[-1]] * len(dots), list(dots), "D", color=curves[0].colour, markersize=4.5, clip_on=False, zorder=5)
-        if marks is not None and len(marks):
-            axes.plot(marks, np.zeros(len(marks)), "|", color="#c8443f", markersize=9, clip_on=False)
-        _dress(axes, steps, curves, [*(levels or {}).values(), *dots])
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.spines["bottom"].set_color(GRID)
+        axes.grid(axis="y", color=GRID, linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.tick_params(length=0)
+        paint(axes)
         file = StringIO()
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return _inline(file.getvalue())
@@ -90,11 +104,6 @@ def _dress(axes, steps: np.ndarray, curves: Sequence[Curve], more: Sequence[floa
     top = max(tops, default=1.0)
     axes.set_ylim(0, 1.1 * top if top > 0 else 1.0)
     axes.set_xlim(min(steps[0], 0), max(steps[-1], steps[0] + 1))
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(GRID)
-    axes.grid(axis="y", color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0)
     axes.locator_params(axis="y", nbins=5)
     axes.locator_params(axis="x", nbins=6, integer=True)
     axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")

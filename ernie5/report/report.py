@@ -1,6 +1,6 @@
 """`report.html`: one page that tells a run, with everything inside it: no script, no network, no second file.
 
-    facts · what it can do · held-out loss · curves · routers · samples · damaged data
+    facts · what it can do · held-out loss · sub-models · curves · routers · routing study · samples · damaged data
 What a run does not have (not evaluated yet, text only, interrupted) is left out, with a sentence. Ours.
 """
 
@@ -9,15 +9,17 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from ernie5.report.curves import accuracy_curves, training_curves
+from ernie5.report.facts import facts
+from ernie5.report.html import Html, el, shorten
+from ernie5.report.media import sample_grid
+from ernie5.report.read import DIRECTIONS, RunRecord, dig, number, read_run
+from ernie5.report.router import router_maps
+from ernie5.report.routing import routing
+from ernie5.report.style import STYLE
+from ernie5.report.surface import submodels
+from ernie5.report.tables import accuracy_table, direction_name, loss_table
 from ernie5.run.files import atomic_write
-from ernie5.train.report_curves import accuracy_curves, training_curves
-from ernie5.train.report_facts import facts
-from ernie5.train.report_html import Html, el, shorten
-from ernie5.train.report_media import sample_grid
-from ernie5.train.report_read import DIRECTIONS, RunRecord, dig, number, read_run
-from ernie5.train.report_router import router_maps
-from ernie5.train.report_style import STYLE
-from ernie5.train.report_tables import accuracy_table, direction_name, loss_table
 
 POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
 SHOWN_REJECTS = 20
@@ -27,7 +29,8 @@ MAX_RECIPE = 40_000
 def write_report(run_dir: Path) -> Path:
     """Write `run_dir/report.html` from what the folder holds and return its path. ValueError when `run_dir` is no folder."""
     run = read_run(run_dir)
-    sections = [header(run), abilities(run), heldout(run), training(run), routers(run), samples(run), damaged(run), appendix(run)]
+    sections = [header(run), abilities(run), heldout(run), submodels(run), training(run), routers(run), routing(run), samples(run),
+                damaged(run), appendix(run)]
     head = el(
         "head",
         el("meta", charset="utf-8"),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ernie5.train.report_html import Html, el
-from ernie5.train.report_read import RunRecord, dig, number
+from ernie5.report.html import Html, el
+from ernie5.report.read import RunRecord, dig, number
 
 
 def facts(run: RunRecord) -> list[Html]:

@@ -1,0 +1,1 @@
+"""Numbers about a trained model, computed from counts and measurements alone; no model is run here."""
