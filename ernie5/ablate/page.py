@@ -50,7 +50,7 @@ a { color: var(--fill); text-decoration: none; } a:hover { text-decoration: unde
 
 
 def write_page(plan: Plan, result: dict[str, Any]) -> Path:
-    """Write DIR/ablation.html from `result` (ablation_results.collect) and the metrics of the runs; returns its path."""
+    """Write DIR/ablation.html from `result` (results.collect) and the metrics of the runs; returns its path."""
     sections = [header(plan, result), *(group(result, name) for name in GROUPS), curves(plan, result), runs(plan, result)]
     head = el("head", el("meta", charset="utf-8"), el("meta", name="viewport", content="width=device-width, initial-scale=1"),
               el("meta", http_equiv="Content-Security-Policy", content=POLICY), el("title", f"{result['title']} – ablation"),

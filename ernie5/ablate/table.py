@@ -11,7 +11,7 @@ _NAMES = {"loss/multi_token": "2nd token", "loss/total": "total", "router/max_lo
 
 
 def table(result: dict[str, Any], columns: int = 100) -> str:
-    """`result` of ablation_results.collect, in blocks that fit `columns` characters."""
+    """`result` of results.collect, in blocks that fit `columns` characters."""
     names = [variant["name"] for variant in result["variants"]]
     width = max(map(len, ["", *names]))
     blocks, line = [], columns - width
