@@ -66,9 +66,10 @@ def interleave(variants: dict[str, Callable[[], object]], rounds: int, device: s
     clock = time.perf_counter if device != "cpu" else time.process_time
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     for number in range(rounds + 1):
-        for name, call in variants.items():
+        names = list(variants)
+        for name in names[number % len(names) :] + names[: number % len(names)]:  # each follows each other one in turn
             start = clock()
-            call()
+            variants[name]()
             if device != "cpu":
                 torch.cuda.synchronize()
             if number:
