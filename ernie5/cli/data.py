@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ernie5.cli import data_inspect
+from ernie5.cli.data_curate import add_curate
 from ernie5.cli.parsing import Subparsers, add_command, add_overrides, add_subparsers, list_commands
 
 DESCRIPTION = "Makes the shards (tar files of the webdataset layout) that training reads."
@@ -29,6 +31,8 @@ def add_parser(subparsers: Subparsers) -> None:
     pack = add_command(actions, "pack", "FOLDER OUT", "pack a folder of your own files", PACK, run_pack)
     pack.add_argument("folder", type=Path, metavar="FOLDER", help="your files; sub-folders are searched too")
     pack.add_argument("out", type=Path, metavar="OUT", help="folder for the shards")
+    add_curate(actions)
+    data_inspect.add_actions(actions)
     list_commands(parser, actions)
 
 

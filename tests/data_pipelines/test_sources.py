@@ -249,4 +249,4 @@ def test_hostile_members_are_not_read(tmp_path):
     assert len(reasons) == 10 and all("evil/evil/" in key and key.isprintable() for key in reasons)
     assert "is a link" in reasons["evil/evil/003"] and "unsafe name" in reasons["evil/evil/../../up"]
     assert "not a plain file" in reasons["evil/evil/005"]
-    assert canary.read_text() == "secret" and sorted(p.name for p in tmp_path.iterdir()) == ["canary.txt", "evil.tar"]
+    assert canary.read_text() == "secret" and sorted(p.name for p in tmp_path.iterdir()) == [".ernie5", "canary.txt", "evil.tar"]
