@@ -66,9 +66,10 @@ def interleave(variants: dict[str, Callable[[], object]], rounds: int, device: s
     clock = time.perf_counter if device != "cpu" else time.process_time
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     for number in range(rounds + 1):
-        for name, call in variants.items():
+        names = list(variants)
+        for name in names[number % len(names) :] + names[: number % len(names)]:  # each follows each other one in turn
             start = clock()
-            call()
+            variants[name]()
             if device != "cpu":
                 torch.cuda.synchronize()
             if number:
@@ -88,6 +89,7 @@ def cost(config: ModelConfig, rows: int, length: int, rounds: int, device: str) 
     model, batch = build(config, device), text_batch(rows, length, device)
     half = tuple(tuple(range(layer % 2, config.num_experts, 2)) for layer in range(config.num_moe_layers))
     submodels = {
+        "none (control)": FULL,
         "3/4 depth": SubModel(keep_layers=thinned(config.num_layers, 3, config.num_layers * 3 // 4)), "1/2 experts": SubModel(experts=half),
         "1/2 top-k": SubModel(top_k=config.top_k // 2),
         "all three": SubModel(thinned(config.num_layers, 3, config.num_layers * 3 // 4), half, config.top_k // 2),
@@ -103,7 +105,7 @@ def cost(config: ModelConfig, rows: int, length: int, rounds: int, device: str) 
                 optimizers[id(which)].step()
         which.zero_grad(set_to_none=True)
 
-    print(f"{'':14}{'fwd+bwd: masked / alone':>34}{'whole step: masked / alone':>34}{'masked / full model':>34}")
+    print(f"{'cut':16}{'fwd+bwd: masked / alone':>34}{'whole step: masked / alone':>34}{'masked / full model':>34}")
     for name, submodel in submodels.items():
         small = extract(model, submodel)
         with torch.no_grad():
@@ -114,7 +116,7 @@ def cost(config: ModelConfig, rows: int, length: int, rounds: int, device: str) 
             "full": lambda: train(model, FULL, False),
             "masked step": lambda s=submodel: train(model, s, True), "alone step": lambda m=small: train(m, FULL, True),
         }, rounds, device)
-        print(f"{name:14}{ratio(seconds['masked'], seconds['alone']):>34}{ratio(seconds['masked step'], seconds['alone step']):>34}"
+        print(f"{name:16}{ratio(seconds['masked'], seconds['alone']):>34}{ratio(seconds['masked step'], seconds['alone step']):>34}"
               f"{ratio(seconds['masked'], seconds['full']):>34}", flush=True)
 
 
