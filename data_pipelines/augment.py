@@ -13,6 +13,7 @@ Ours: all of it.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -70,13 +71,11 @@ def augment(sample: Sample, random: np.random.Generator, config: AugmentConfig, 
     pick, mirror, tape = random.random(3)
     segments = _captions(sample, float(pick), config)
     if mirror < config.flip:
-        segments = tuple(replace(s, media=s.media.flip(-1)) if isinstance(s.media, Tensor) and s.modality is not Modality.AUDIO else s
-                         for s in segments)
+        segments = _each(segments, (Modality.IMAGE, Modality.VIDEO), lambda pixels: pixels.flip(-1))
     if config.speed > 1:
         speed = math.exp((2 * float(tape) - 1) * math.log(config.speed))
         most = max(1, round(limits.audio_seconds * sample_rate_hz))
-        segments = tuple(replace(s, media=faster(s.media, speed)[:most]) if isinstance(s.media, Tensor) and s.modality is Modality.AUDIO else s
-                         for s in segments)
+        segments = _each(segments, (Modality.AUDIO,), lambda wave: faster(wave, speed)[:most])
     return sample if segments is sample.segments else replace(sample, segments=segments)
 
 
@@ -84,6 +83,10 @@ def faster(wave: Tensor, speed: float) -> Tensor:
     """float32 `n` -> about n / speed samples, at least one."""
     out = torch.from_numpy(soxr.resample(wave.numpy(), speed, 1.0).astype(np.float32)).clamp(-1, 1)
     return out if len(out) else wave[:1]
+
+
+def _each(segments: tuple[Segment, ...], kinds: tuple[Modality, ...], change: Callable[[Tensor], Tensor]) -> tuple[Segment, ...]:
+    return tuple(replace(s, media=change(s.media)) if isinstance(s.media, Tensor) and s.modality in kinds else s for s in segments)
 
 
 def _captions(sample: Sample, pick: float, config: AugmentConfig) -> tuple[Segment, ...]:

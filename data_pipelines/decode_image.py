@@ -80,7 +80,7 @@ def _eight_bit(image: Image.Image) -> Image.Image:
         image = Image.fromarray(np.round(values.clip(0, 65535) / 257).astype(np.uint8), "L")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         return image.convert("RGBA")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _on_white(image: Image.Image) -> Image.Image:

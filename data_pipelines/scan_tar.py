@@ -97,14 +97,22 @@ def _walk(shown: str, file, size: int) -> tuple[str, list[tarfile.TarInfo]]:
         if archive is None:
             file.seek(0)
             if file.read(tarfile.BLOCKSIZE) == _END_MARK:
-                return "", []
+                return _behind_the_end(file, 0, size), []
             raise ValueError(f"data.sources: {shown} is not a plain tar ({error}); "
                              "unpack a compressed one (gunzip, unzstd) first") from None
         return f"unreadable header after byte {max(offset, 0)}: {error}", infos
     file.seek(archive.offset)
     if file.read(tarfile.BLOCKSIZE) != _END_MARK:
         return f"no end mark at byte {archive.offset} of {size}", infos
-    return "", infos
+    return _behind_the_end(file, archive.offset, size), infos
+
+
+def _behind_the_end(file, at: int, size: int) -> str:
+    """What follows an end mark at byte `at`: only zeros, few of them where nothing came before; "" then."""
+    while chunk := file.read(_CHUNK):
+        if chunk.count(0) < len(chunk):  # zeros where a header was, or a second tar
+            return f"there is more behind an end mark at byte {at} of {size}"
+    return f"it has {size} bytes, all of them zeros" if at == 0 and size > tarfile.RECORDSIZE else ""
 
 
 def _refusal(info: tarfile.TarInfo, name: str) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import zlib
 from collections.abc import Iterator
 
 from ernie5.data_pipelines.data_files import DataFile
@@ -17,6 +19,8 @@ from ernie5.data_pipelines.scan_tar import scan_tar
 from ernie5.data_pipelines.write_shards import INDEX_FORMAT
 
 MAX_INDEX_BYTES = 2**28
+_SMALLEST = 4096
+_CHECKSUM = re.compile(rb'\s*\{\s*"crc32"\s*:\s*(\d{1,10})\s*,')  # of all that follows; older indexes have none
 
 
 def shard_index(tar: DataFile) -> IndexSpec:
@@ -24,16 +28,18 @@ def shard_index(tar: DataFile) -> IndexSpec:
     beside = tar.companion(".index.json")
     if beside is None:
         return IndexSpec("tar", tar, tar, lambda writer: scan_tar(tar, writer))
-    return IndexSpec("json", tar, beside, lambda writer: _add_json(tar, beside, writer), lambda: _hash(_text_of(beside)))
+    return IndexSpec("json", tar, beside, lambda writer: _add_json(tar, beside, writer), lambda: _hash(_text_of(tar, beside)))
 
 
 def _hash(text: bytes) -> str:
     return hashlib.sha256(text).hexdigest()
 
 
-def _text_of(beside: DataFile) -> bytes:
+def _text_of(tar: DataFile, beside: DataFile) -> bytes:
     if beside.size() > MAX_INDEX_BYTES:
         raise ValueError(f"shard index {beside.shown} has {beside.size()} bytes, more than {MAX_INDEX_BYTES}; {_WAY_OUT}")
+    if beside.size() > tar.size() + _SMALLEST:  # a member takes 512 bytes and more in the tar, about 70 in its index
+        raise ValueError(f"shard index {beside.shown} is damaged: it has {beside.size()} bytes, its tar only {tar.size()}; {_WAY_OUT}")
     return beside.local().read_bytes()
 
 
@@ -42,9 +48,14 @@ _WAY_OUT = "restore it, or delete it to have the tar scanned instead"
 
 def _add_json(tar: DataFile, beside: DataFile, writer: IndexWriter) -> IndexHeader:
     """ValueError when the JSON is damaged."""
-    text = _text_of(beside)
+    text = _text_of(tar, beside)
     try:
+        checksum = _CHECKSUM.match(text)
+        if checksum and int(checksum[1]) != zlib.crc32(text[checksum.end():]):
+            raise ValueError("its checksum is wrong")
         found = json.loads(text)
+        if "crc32" in found and not checksum:
+            raise ValueError("its checksum is none")
         if found["format"] != INDEX_FORMAT:
             raise ValueError(f"format {found['format']!r} is not {INDEX_FORMAT}")
         if found["tar"] != tar.name:
@@ -81,6 +92,6 @@ def _crc32(value: object) -> int:
 
 
 def _text(value: object) -> str:
-    if not isinstance(value, str) or not value.isprintable() or not value:
+    if not isinstance(value, str) or not value.isprintable() or not value or "\\" in value or ".." in value.split("/"):
         raise ValueError(f"{value!r} is not a name")
     return value

@@ -120,7 +120,7 @@ def _layout(data: dict[str, bytes]) -> tuple[tuple[Member, ...], Attributes]:
 
 def _member(segment: object, data: dict[str, bytes]) -> Member:
     name = segment.get("member") if isinstance(segment, dict) else None
-    if not isinstance(segment, dict) or not isinstance(name, str) or name not in data:
+    if not isinstance(segment, dict) or not isinstance(name, str) or name not in data or name == "json":
         raise ValueError(f"its json names the segment {str(segment)[:80]!r}, which is not in the shard")
     modality = _MODALITIES.get(segment["modality"]) if isinstance(segment.get("modality"), str) else None
     if modality is None:

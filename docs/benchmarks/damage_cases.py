@@ -156,9 +156,9 @@ def kept_scrambled(folder: Path, random: Random, stored: Stored) -> str:
 
 
 def kept_swapped(folder: Path, random: Random, stored: Stored) -> str:
-    """The index of one shard in the place of another's, or 30 MB of something else."""
+    """The index of one shard in the place of another's, or 10 MB of something else."""
     a, b = (choose(random, kept(folder)) for _ in range(2))
-    size = int(random.integers(30_000_000))
+    size = int(random.integers(10_000_000))
     a.write_bytes(choose(random, (b.read_bytes, lambda: bytes(size), lambda: a.read_bytes()[:8] + bytes(size) + a.read_bytes()[-28:]))())
     return f"{a.name} replaced"
 
@@ -229,9 +229,9 @@ def foreign_hole(folder: Path, random: Random, stored: Stored) -> str:
 
 
 def foreign_long(folder: Path, random: Random, stored: Stored) -> str:
-    """An extended header of 24 MB, or one that claims terabytes."""
+    """An extended header of 9 MB, or one that claims terabytes."""
     path = choose(random, sorted(folder.glob("*.tar")))
-    size = int(random.integers(20_000_000, 24_000_000))
+    size = int(random.integers(8_000_000, 10_000_000))
     claim = choose(random, (size, size, 2**33 - 1, 2**40))
     kind = choose(random, (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK))
     body = b"%d path=" % size + b"x" * (size - len(b"%d path=\n" % size)) + b"\n" + bytes(-size % 512)
@@ -241,8 +241,8 @@ def foreign_long(folder: Path, random: Random, stored: Stored) -> str:
 
 
 def index_bomb(folder: Path, random: Random, stored: Stored) -> str:
-    """An index of 50 MB, deep or wide."""
-    path, size = choose(random, indexes(folder)), 50_000_000
+    """An index of 20 MB, deep or wide."""
+    path, size = choose(random, indexes(folder)), 20_000_000
     old = path.read_bytes()
     path.write_bytes(choose(random, (lambda: b"[" * size, lambda: b"[" + b"0," * (size // 2) + b"0]", lambda: old + b" " * size,
                                      lambda: b'{"samples": [' + b"{}," * (size // 3) + b"{}]}", lambda: b"9" * size,

@@ -62,7 +62,7 @@ def clip(kind: str, codec: str, seed: int, num_frames: int = 12) -> bytes:
     return file.getvalue()
 
 
-MEDIA = {  # ending -> (modality, maker); `mp4b` … are further makes of the same ending
+MEDIA = {  # ending -> (modality, maker)
     "jpg": (Modality.IMAGE, lambda s: picture("JPEG", s)), "png": (Modality.IMAGE, lambda s: picture("PNG", s)),
     "webp": (Modality.IMAGE, lambda s: picture("WEBP", s)), "jpeg": (Modality.IMAGE, lambda s: picture("JPEG", s, progressive=True)),
     "wav": (Modality.AUDIO, lambda s: sound("WAV", s)), "flac": (Modality.AUDIO, lambda s: sound("FLAC", s)),
@@ -151,7 +151,7 @@ def bombs() -> dict[str, Member]:
     """Members that would cost hundreds of megabytes, or that lie about what they are; every one of them must be refused."""
     wav, flac, mp4 = sound("WAV", 1), sound("FLAC", 1), clip("mp4", "mpeg4", 1)
     noise = np.random.default_rng(0).bytes(3000)
-    found = {f"png {side}": (Modality.IMAGE, png_bomb(side)) for side in (13_000, 9_000)}
+    found = {f"png {side}": (Modality.IMAGE, png_bomb(side)) for side in (13_000, 30_000)}
     found |= {f"jpeg {h} x {w}": (Modality.IMAGE, patched(jpeg, jpeg.find(b"\xff\xc0") + 5, ">HH", h, w))
               for jpeg in [picture("JPEG", 1)] for h, w in ((65_000, 65_000), (20_000, 20_000))}
     found |= {f"wav of {size} bytes": (Modality.AUDIO, patched(wav, 40, "<I", size)) for size in (0x7FFFFFF0, 0xFFFFFFF0, len(wav) - 40)}

@@ -23,7 +23,7 @@ INSPECT = """Reads and decodes every sample and tells what is there: directions,
 adds histograms and examples on one page. Exit code 1 when anything is damaged.
 
   ernie5 data inspect shards --html shards.html
-  ernie5 data inspect shards more.jsonl --at-most 10000 --tokenizers runs/tiny_cpu"""
+  ernie5 data inspect shards --at-most 10000 --tokenizers runs/tiny_cpu"""
 
 
 def add_actions(actions: Subparsers) -> None:

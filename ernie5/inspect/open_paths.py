@@ -6,6 +6,7 @@ Ours: all of it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -48,8 +49,7 @@ def name_paths(paths: Sequence[str]) -> dict[str, SourceConfig]:
     """Every path under a name of its own: the last part of it, with a number where that is taken."""
     named: dict[str, SourceConfig] = {}
     for path in paths:
-        base = stem(path.rstrip("/*").rpartition("/")[2]) or "data"
-        base = "data" if base in (".", "..") else base
+        base = re.sub(r"[^\w.-]+", "", stem(path.rstrip("/").rpartition("/")[2])).strip(".-") or "data"
         name = next(n for n in [base, *(f"{base}-{i}" for i in range(2, len(paths) + 2))] if n not in named)
         named[name] = SourceConfig(path)
     return named

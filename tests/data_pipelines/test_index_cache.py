@@ -152,7 +152,9 @@ def test_a_stamp_that_is_too_young_is_not_believed(shards, web, tmp_path, monkey
     monkeypatch.setattr(data_files.LocalFile, "stamp", lambda self: data_files.Stamp("the clock stands still", False))
     saved = ShardSource("s", tmp_path).fingerprints
     text = index_path(shards[0]).read_text()
-    index_path(shards[0]).write_text(text.replace('"000"', '"00x"'))
+    index = json.loads(text)
+    del index["crc32"]
+    index_path(shards[0]).write_text(json.dumps(index).replace('"000"', '"00x"'))
     tar_of(web, [(f"{i}.{e}", bytes([65 + i % 2]) * 700) for i in range(6) for e in ("jpg", "txt")])
     now = ShardSource("s", tmp_path).fingerprints
     assert {name for name in now if now[name] != saved[name]} == {"demo-000000", "web"}
@@ -250,8 +252,9 @@ def test_threads_read_side_by_side(tmp_path, monkeypatch):
 
 def test_a_hostile_index_cannot_ask_for_more_than_there_is(shards, tmp_path):
     index = json.loads(index_path(shards[0]).read_text())
+    del index["crc32"]
     whole = {"offset": 0, "length": index["size"], "crc32": 0}
-    index["samples"][0]["members"] = [{"name": f"{i}.txt"} | whole for i in range(2000)]
+    index["samples"][0]["members"] = [{"name": f"{i}.txt"} | whole for i in range(200)]
     index["samples"][1]["members"][0]["crc32"] = 2**40
     index_path(shards[0]).write_text(json.dumps(index))
     with pytest.raises(ValueError, match="is no CRC-32|is not a CRC-32"):
