@@ -141,7 +141,8 @@ def local_files(source: str, paths: Sequence[str | Path], suffixes: Sequence[str
 
 def _below(path: Path, suffixes: Sequence[str]) -> list[Path]:
     if path.is_dir():
-        return sorted(p for p in path.iterdir() if p.suffix in suffixes and not p.name.startswith("."))
+        found = sorted(p for p in path.iterdir() if p.suffix in suffixes and not p.name.startswith("."))
+        return [p for p in found if p.suffix == ".tar"] or found  # beside shards lie lists of what was rejected
     if has_magic(str(path)) and not path.exists():
         return [p for p in map(Path, sorted(glob(str(path)))) if p.suffix in suffixes]
     return [path] if path.suffix in suffixes else []

@@ -101,3 +101,4 @@ class Loader:
         """Stop the background thread and the workers."""
         self.stream.fetch.close()
         self.worker.shutdown(wait=True, cancel_futures=True)
+        self.stream.fetch.forget()  # what a batch that was being made had still asked for

@@ -5,14 +5,13 @@ Ours.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from ernie5.data_pipelines.sources import SourceConfig
-from ernie5.recipe import DEMO, Recipe
+from ernie5.recipe import Recipe
 from ernie5.run.folder import RunFolder
 from ernie5.train.load import load_recipe
-from ernie5.train.prepare import parts_folder
+from ernie5.train.prepare import placed
 
 
 def recipe_of(run: str) -> Recipe:
@@ -25,11 +24,4 @@ def recipe_of(run: str) -> Recipe:
 
 def sources_of(recipe: Recipe) -> dict[str, SourceConfig]:
     """The sources that a recipe trains on; those of the demo world where its run keeps it."""
-    demo = parts_folder(recipe).data / "demo"
-    found = {}
-    for name, source in recipe.data.sources.items():
-        part = source.path.removeprefix(DEMO)
-        if part != source.path:
-            source = replace(source, path=str(demo / part) if "*" in part else str(demo / f"{part}-*.tar"))
-        found[name] = source
-    return found
+    return {name: placed(recipe, source) for name, source in recipe.data.sources.items()}

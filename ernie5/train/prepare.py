@@ -65,17 +65,17 @@ def make_demo(recipe: Recipe) -> None:
     half.rename(demo)
 
 
+def placed(recipe: Recipe, source: SourceConfig) -> SourceConfig:
+    """The source with its path as files have it: what begins with `demo:` lies in the demo world of the run."""
+    if not source.path.startswith(DEMO):
+        return source
+    part = source.path.removeprefix(DEMO)
+    return replace(source, path=str(parts_folder(recipe).data / "demo" / (part if "*" in part else f"{part}-*.tar")))
+
+
 def open_sources(recipe: Recipe, sources: dict[str, SourceConfig], quarantine: Quarantine) -> Corpus:
     """Open sources by name; a missing path is a ValueError that names it."""
-    demo = parts_folder(recipe).data / "demo"
-
-    def path(source: SourceConfig) -> str:
-        if not source.path.startswith(DEMO):
-            return source.path
-        part = source.path.removeprefix(DEMO)
-        return str(demo / f"{part}-*.tar") if "*" not in part else str(demo / part)
-
-    return Corpus(recipe, {name: open_source(name, replace(source, path=path(source)), quarantine) for name, source in sources.items()})
+    return Corpus(recipe, {name: open_source(name, placed(recipe, source), quarantine) for name, source in sources.items()})
 
 
 def media_of(corpus: Corpus, kinds: set[Modality], at_most: int) -> Iterable:
