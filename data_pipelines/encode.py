@@ -66,14 +66,24 @@ class Encoder:
                 self.kept.move_to_end(key)
             return self.kept.get(key)
 
-    @torch.no_grad()
     def encode(self, key: str, sample: Sample) -> CodedSample:
         """Encode every segment and keep the result under `key`."""
-        coded = CodedSample(sample, tuple(self.tokenizers.of(s.modality).encode(s.media) for s in sample.segments))
+        coded = self.code(sample)
+        self.keep(key, coded)
+        return coded
+
+    @torch.no_grad()
+    def code(self, sample: Sample) -> CodedSample:
+        """Encode every segment; what is kept is neither asked nor changed."""
+        return CodedSample(sample, tuple(self.tokenizers.of(s.modality).encode(s.media) for s in sample.segments))
+
+    def keep(self, key: str, coded: CodedSample) -> None:
+        """Keep a result under `key`, as long as there is room."""
         with self.lock:
+            if key in self.kept:
+                self.room += self.kept[key].num_bytes
             self.kept[key] = coded
             self.room -= coded.num_bytes
             while self.room < 0 and len(self.kept) > 1:
                 _, oldest = self.kept.popitem(last=False)
                 self.room += oldest.num_bytes
-        return coded

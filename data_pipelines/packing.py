@@ -44,10 +44,10 @@ class Packer(Generic[Item]):
             self.misses = 0
 
     def fill(self, items: Iterable[tuple[Item, int]]) -> None:
-        """Offer (item, size) pairs until the rows are full."""
+        """Offer (item, size) pairs until the rows are full or there are no more."""
         source: Iterator[tuple[Item, int]] = iter(items)
-        while not self.full:
-            self.offer(*next(source))
+        while not self.full and (pair := next(source, None)):
+            self.offer(*pair)
 
 
 def cut(sample: PackedSample, length: int) -> PackedSample:

@@ -1,4 +1,4 @@
-"""What kind of file some bytes are, and whether their container was cut short, judged from a few bytes and no decoder.
+"""What kind of file some bytes are, and whether their container was cut short or changed, judged without a decoder.
 
 Names lie: a PNG called `.jpg` is harmless, a JPEG called `.wav` is not a sound. Decoders start only on formats named here, so that
 the many other readers inside FFmpeg and libsndfile (playlists that open further files, for one) are never reached.
@@ -7,10 +7,12 @@ Ours: all of it.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 
 _STREAMED = 0xFFFFFFFF  # written by programs that did not know the length yet
 _MAX_BOXES = 4096       # a file of a million empty boxes must not keep us busy
+_MAX_CHUNKS = 2**16     # of a PNG; encoders write at least 8 kB each
 
 
 def sniff(data: bytes) -> str:
@@ -49,6 +51,27 @@ def is_cut(data: bytes) -> bool:
     if kind == "MP4":
         return any(end > len(data) for name, end in _mp4_boxes(data) if name in (b"mdat", b"moov", b"moof"))
     return kind == "MATROSKA" and _matroska_end(data) > len(data)
+
+
+def png_damage(data: bytes) -> str:
+    """What is wrong with the chunks of a PNG file, "" for nothing: decoders pass over wrong checksums of pixels."""
+    at, view = 8, memoryview(data)
+    for _ in range(_MAX_CHUNKS):
+        if at + 12 > len(data):
+            return "it ends before its last chunk"
+        name, end = data[at + 4:at + 8], at + 12 + int.from_bytes(data[at:at + 4], "big")
+        if end > len(data):
+            return f"it ends inside its chunk {_name(name)}"
+        if zlib.crc32(view[at + 4:end - 4]) != int.from_bytes(data[end - 4:end], "big"):
+            return f"the checksum of its chunk {_name(name)} is wrong"
+        if name == b"IEND":
+            return ""
+        at = end
+    return f"it has more than {_MAX_CHUNKS} chunks"
+
+
+def _name(name: bytes) -> str:
+    return name.decode("ascii") if name.isalpha() and name.isascii() else "of no name"
 
 
 def mp4_samples(data: bytes) -> int:

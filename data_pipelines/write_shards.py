@@ -1,7 +1,7 @@
 """Shards out: whole samples in POSIX tar files, each with an index that finds a sample in O(1) and notices damage.
 
     {name}-000000.tar            {key}.0.txt  {key}.1.png  …  {key}.json     (any webdataset reader understands it)
-    {name}-000000.index.json     {"format": 1, "tar": …, "size": bytes, "samples": [{"key": …, "members": [
+    {name}-000000.index.json     {"crc32": of the rest, "format": 1, "tar": …, "size": bytes, "samples": [{"key": …, "members": [
                                      {"name": "0.txt", "offset": …, "length": …, "crc32": …}, …]}, …]}
     {key}.json                   {"segments": [{"modality": "text", "member": "0.txt"}, …], "attributes": {…}}
 
@@ -153,6 +153,7 @@ class ShardWriter:
         os.replace(self._partial(), path)
         sync_folder(path.parent)
         index = {"format": INDEX_FORMAT, "tar": path.name, "size": path.stat().st_size, "samples": self._samples}
-        atomic_write(index_path(path), json.dumps(index, separators=(",", ":")).encode())
+        text = json.dumps(index, separators=(",", ":")).encode()[1:]
+        atomic_write(index_path(path), b'{"crc32":%d,%b' % (zlib.crc32(text), text))
         self.shards.append(path)
         self._samples = []

@@ -13,6 +13,7 @@ from typing import Literal
 from ernie5.data_pipelines.history import HistoryConfig
 from ernie5.data_pipelines.media_limits import MediaLimits
 from ernie5.data_pipelines.roles import RolesConfig
+from ernie5.data_pipelines.source_config import SourceConfig
 from ernie5.data_pipelines.synthetic.demo import DemoConfig
 from ernie5.model.config import ModelConfig
 from ernie5.model.elastic_space import ElasticConfig
@@ -21,7 +22,7 @@ from ernie5.tokenizers.audio.codec import AudioCodecConfig
 from ernie5.tokenizers.audio.train import AudioCodecTraining
 from ernie5.tokenizers.vision.config import VisionTokenizerConfig
 from ernie5.tokenizers.vision.understanding import UnderstandingConfig
-from ernie5.train.steps import TrainConfig
+from ernie5.train.steps import StageConfig, TrainConfig
 
 DEMO = "demo:"
 DEMO_KINDS = ("image", "video", "audio", "text", "document")
@@ -47,18 +48,13 @@ class RunConfig:
 
 
 @dataclass(frozen=True)
-class SourceConfig:
-    """Shards: a folder, a glob, or `demo:` and a path in the demo world; and how often to draw from them."""
-
-    path: str
-    weight: float = 1.0
-
-
-@dataclass(frozen=True)
 class DataConfig:
     """`tolerance`: the share of damaged samples that is skipped before the run stops. `prompt_weight`: loss weight of text that
     conditions a generated medium. `encode_ahead`: corpora of up to this many samples are encoded before the first step. `heldout`:
     sources that measure the loss, by name.
+    `temperature`: weights of sources are multiplied by size ^ (1 / temperature); null = weights alone. `workers`: processes that read,
+    decode and encode ahead, per trainer; they change no batch. `pack_window`: up to this many samples wait while rows are filled by best
+    fit and balanced in cost; 0 = first fit.
     """
 
     demo: DemoConfig = DemoConfig()
@@ -71,6 +67,21 @@ class DataConfig:
     tolerance: float = 0.01
     cache_gib: float = 1.0
     encode_ahead: int = 20_000
+    temperature: float | None = None
+    workers: int = 0
+    pack_window: int = 0
+
+    def check(self, stages: tuple[StageConfig, ...]) -> None:
+        """Raise ValueError for what no stream can be made of."""
+        for key in ("workers", "pack_window"):
+            if getattr(self, key) < 0:
+                raise ValueError(f"data.{key} = {getattr(self, key)} is a number of things; use 0 or more")
+        for where, value in (("data", self.temperature), *((f"train.stages[{i}]", s.temperature) for i, s in enumerate(stages))):
+            if value is not None and not 0 < value < float("inf"):
+                raise ValueError(f"{where}.temperature = {value} must be above 0: 1 draws by size, larger values more evenly")
+        for number, stage in enumerate(stages):
+            for name in stage.weights.keys() - self.sources.keys():
+                raise ValueError(f"train.stages[{number}].weights names {name!r}, which is no source; use {', '.join(self.sources)}")
 
     @property
     def uses_demo(self) -> bool:
@@ -155,6 +166,7 @@ class Recipe:
         self.model.check()
         self.train.check()
         self.data.roles.check()
+        self.data.check(self.train.stages)
         self.parallel.check(world_size, self.train.rows)
         levels = self.tokenizers.audio.codec.num_codebooks
         if self.model.num_layers < levels:

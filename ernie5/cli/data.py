@@ -1,13 +1,15 @@
-"""`ernie5 data demo OUT` and `ernie5 data pack FOLDER OUT`: shards to train on."""
+"""`ernie5 data demo | pack | inspect | verify | curate`: shards to train on, and what is in them."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
+from ernie5.cli import data_inspect
+from ernie5.cli.data_curate import add_curate
 from ernie5.cli.parsing import Subparsers, add_command, add_overrides, add_subparsers, list_commands
 
-DESCRIPTION = "Makes the shards (tar files of the webdataset layout) that training reads."
+DESCRIPTION = "Makes the shards (tar files of the webdataset layout) that training reads, and looks after them."
 DEMO = """Writes the "shapes and sounds" world: captioned images, clips and sounds, plain text and documents that mix them. The same
 settings give the same bytes. ernie5 train makes it by itself where a recipe asks for it.
 
@@ -21,7 +23,7 @@ ordered segments of a document. What cannot be used is listed with the reason an
 
 def add_parser(subparsers: Subparsers) -> None:
     """Declare the command and its two actions."""
-    parser = add_command(subparsers, "data", "demo OUT | pack FOLDER OUT", "make the demo data, or pack your own files", DESCRIPTION)
+    parser = add_command(subparsers, "data", "COMMAND …", "make, pack, inspect, verify and curate data", DESCRIPTION)
     actions = add_subparsers(parser)
     demo = add_command(actions, "demo", "OUT [key=value …]", "write the demo world as shards", DEMO, run_demo)
     demo.add_argument("out", type=Path, metavar="OUT", help="folder for the shards")
@@ -29,6 +31,8 @@ def add_parser(subparsers: Subparsers) -> None:
     pack = add_command(actions, "pack", "FOLDER OUT", "pack a folder of your own files", PACK, run_pack)
     pack.add_argument("folder", type=Path, metavar="FOLDER", help="your files; sub-folders are searched too")
     pack.add_argument("out", type=Path, metavar="OUT", help="folder for the shards")
+    add_curate(actions)
+    data_inspect.add_actions(actions)
     list_commands(parser, actions)
 
 

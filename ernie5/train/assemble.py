@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from hashlib import blake2b
+
 import torch
 
+from ernie5.config import to_plain
 from ernie5.data_pipelines.collate import Widths
+from ernie5.data_pipelines.cost import Cost
 from ernie5.data_pipelines.encode import Encoder, Tokenizers
 from ernie5.data_pipelines.grouping import Grouping
-from ernie5.data_pipelines.loader import Loader, SampleMaker
+from ernie5.data_pipelines.loader import Loader, SampleMaker, StreamConfig
 from ernie5.data_pipelines.mixture import Mixture
 from ernie5.data_pipelines.quarantine import Quarantine
 from ernie5.generate.generator import Bounds, Generator
@@ -64,6 +69,31 @@ def build_generator(recipe: Recipe, tokenizers: Tokenizers, model: UnifiedTransf
     return Generator(model, tokenizers, grouping_of(recipe, tokenizers), widths_of(model.vocabulary), bounds)
 
 
+def mixture_of(recipe: Recipe, sizes: dict[str, int]) -> Mixture:
+    """What a recipe draws from, at its beginning; `sizes` samples per source."""
+    sources = recipe.data.sources
+    return Mixture(
+        sizes, {name: source.weight for name, source in sources.items()}, recipe.run.seed,
+        epochs={name: source.epochs for name, source in sources.items() if source.epochs is not None}, temperature=recipe.data.temperature,
+    )
+
+
+def stream_of(recipe: Recipe) -> StreamConfig:
+    """How a recipe packs, and who reads ahead."""
+    model = recipe.model
+    cost = Cost.of_layer(model.dim, model.num_heads * model.head_dim, model.num_kv_heads * model.head_dim, model.expert_dim,
+                         model.top_k + model.num_shared_experts)
+    return StreamConfig(recipe.data.workers, recipe.data.pack_window, cost)
+
+
+def layout_of(recipe: Recipe, tokenizers: Tokenizers) -> str:
+    """A text that is another one when documents may have other lengths; what surely changes none is left out."""
+    free = {"demo", "sources", "heldout", "tolerance", "cache_gib", "encode_ahead", "temperature", "workers", "pack_window"}
+    data = {key: value for key, value in to_plain(recipe.data).items() if key not in free}
+    prints = [getattr(tokenizers, kind).fingerprint for kind in ("text", "vision", "audio")]
+    return blake2b(json.dumps([data, prints, recipe.run.seed], sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
 def build_training(recipe: Recipe, tokenizers: Tokenizers, corpus: Corpus, quarantine: Quarantine, world: World) -> Training:
     """Model, engine and loader at step 0."""
     model = build_model(recipe, vocabulary_of(recipe, tokenizers)).to(world.device)
@@ -72,13 +102,12 @@ def build_training(recipe: Recipe, tokenizers: Tokenizers, corpus: Corpus, quara
     engine = TorchEngine(model, optimizer, world, recipe.train.optimizer.clip, bf16, elastic=recipe.elastic.on)
     maker = SampleMaker(
         read=corpus.sample, reject=quarantine.reject, accept=quarantine.accept, encoder=Encoder(tokenizers, recipe.data.cache_gib),
-        grouping=grouping_of(recipe, tokenizers), roles=recipe.data.roles, seed=recipe.run.seed,
+        grouping=grouping_of(recipe, tokenizers), roles=recipe.data.roles, seed=recipe.run.seed, layout=layout_of(recipe, tokenizers),
     )
-    weights = {name: source.weight for name, source in recipe.data.sources.items()}
-    mixture = Mixture({name: len(source) for name, source in corpus.sources.items()}, weights, recipe.run.seed)
+    mixture = mixture_of(recipe, {name: len(source) for name, source in corpus.sources.items()})
     weighting = PosteriorWeights if recipe.train.modality_weighting == "posterior" else EqualWeights
     return Training(
-        model=model, engine=engine, loader=Loader(maker, mixture, widths_of(model.vocabulary), world.rank, world.size),
+        model=model, engine=engine, loader=Loader(maker, mixture, widths_of(model.vocabulary), world.rank, world.size, stream_of(recipe)),
         balance=RouterBalance(model, recipe.train.balance_speed), modality_weights=weighting(recipe.train.loss_weights),
         objective=Objective(load_part(recipe.train.objective)(), model),
         elastic=ElasticSpace(recipe.elastic, recipe.model, model.vocabulary.num_codebooks), seed=recipe.run.seed,

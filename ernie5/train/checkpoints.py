@@ -2,7 +2,8 @@
 
     own checkpoints  ->  run.start_from with start_load all  ->  run.start_from with start_load weights  ->  fresh weights
 
-All state is only taken over for the same data and tokenizers: their fingerprints lie in the checkpoint.
+All state is only taken over for the same data and tokenizers: their fingerprints lie in the checkpoint. Sources may join, and weights
+may change: the counters of a source are its own, so nothing of an epoch is lost or repeated.
 """
 
 from __future__ import annotations
@@ -52,9 +53,11 @@ def restore(run: Training, saved: Checkpoint, corpus: Corpus, prints: dict[str, 
                               "use the tokenizers of that run (run.tokenizers = its folder)")
     for name, shards in state["sources"].items():
         if name not in corpus.sources:
-            raise CheckpointError(f"data.sources.{name} is missing, and the checkpoint of step {saved.step} draws from it; put it back, "
-                                  "or begin with the weights only (run.start_load = weights)")
+            raise CheckpointError(f"data.sources.{name} is missing, and the checkpoint of step {saved.step} draws from it; put it back "
+                                  "(with weight 0 if no more of it is wanted), or begin with the weights only (run.start_load = weights)")
         corpus.sources[name].check_unchanged(shards)
+    for name in corpus.sources.keys() - state["sources"].keys():
+        log.info("the source %s is new since step %d; it is drawn from its beginning", name, saved.step)
     run.restore(saved.tensors, state["training"])
 
 

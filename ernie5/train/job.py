@@ -39,7 +39,8 @@ from ernie5.train.training import Training
 log = logging.getLogger(__name__)
 MAY_CHANGE = ("run.dir", "run.name", "run.tokenizers", "run.start_from", "train.steps", "train.schedule", "train.checkpoint_every",
               "train.keep_last", "train.evaluate_every", "train.threads", "train.device", "train.profile_steps", "train.micro_rows",
-              "data.tolerance", "data.cache_gib", "data.encode_ahead", "train.prefetch", "evaluate", "log", "parallel")
+              "data.tolerance", "data.cache_gib", "data.encode_ahead", "train.prefetch", "evaluate", "log", "parallel",
+              "data.sources.*.weight", "data.sources.*.epochs", "data.temperature", "data.workers", "data.pack_window")
 
 
 def train_recipe(path: str | Path, overrides: Sequence[str] = ()) -> int:
@@ -90,7 +91,7 @@ def set_numerics(recipe: Recipe) -> None:
 def _run(recipe: Recipe, folder: RunFolder, world: World) -> int:
     if world.rank == 0:
         if folder.recipe.exists() and has_begun(folder):
-            check_unchanged(load_config(Recipe, folder.recipe), recipe, MAY_CHANGE)
+            check_recipe(load_config(Recipe, folder.recipe), recipe)
         else:
             folder.write_recipe(to_yaml(recipe))
         first_screen(recipe, folder, world)
@@ -112,7 +113,7 @@ def _run(recipe: Recipe, folder: RunFolder, world: World) -> int:
         metrics.truncate_after(run.step)
     utilization = Utilization(run.model, world.device, world.size, recipe.train.precision)
     profiler = StepProfiler(folder.logs / "trace.json", recipe.train.profile_steps if world.rank == 0 else ())
-    with tracker(recipe, folder, world.rank == 0) as track:
+    with tracker(recipe, folder, world.rank == 0) as track, contextlib.closing(run.loader):
 
         def write(numbers: dict) -> None:
             length = shape_of_step(recipe.train, numbers["step"], world.size).length
@@ -126,7 +127,6 @@ def _run(recipe: Recipe, folder: RunFolder, world: World) -> int:
             evaluate=lambda r: evaluate_now(r, recipe, folder, world), profile=profiler.step,
         )
         complete = train(run, recipe.train, world, hooks)
-    run.loader.close()
     if not complete:
         how = "and saved" if is_saved(run, folder) else "but could not save it"
         log.warning("stopped at step %d %s; the same command goes on from the last checkpoint", run.step, how)
@@ -137,6 +137,12 @@ def _run(recipe: Recipe, folder: RunFolder, world: World) -> int:
         finish(recipe, folder, run.step)
     world.barrier()
     return 0
+
+
+def check_recipe(saved: Recipe, now: Recipe) -> None:
+    """ConfigError for what may not change while a run is under way. Sources may join (and weights change); none may leave."""
+    known = {name: source for name, source in now.data.sources.items() if name in saved.data.sources}
+    check_unchanged(saved, replace(now, data=replace(now.data, sources=known)), MAY_CHANGE)
 
 
 def has_begun(folder: RunFolder) -> bool:

@@ -1,11 +1,13 @@
 """The training loop: next batch -> forward and backward -> optimizer step -> router balance -> log -> checkpoint and evaluation when due.
 
 A step whose gradient is not finite moves nothing (all ranks agree, because they see the same reduced gradient) and is logged with its
-samples; the data go on. SIGTERM or SIGINT: the step is finished and saved, the process leaves with exit code 75.
+samples; the data go on. When all sources have given their epochs, training ends as if complete. SIGTERM or SIGINT: the step is finished
+and saved, the process leaves with exit code 75.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -13,6 +15,7 @@ from dataclasses import astuple, dataclass
 
 import torch
 
+from ernie5.data_pipelines.mixture import EndOfData
 from ernie5.model.elastic import touched
 from ernie5.objectives.next_group import TargetCounts
 from ernie5.parallel.engine import MicroBatch
@@ -25,6 +28,7 @@ from ernie5.train.steps import TrainConfig, shape_of_step
 from ernie5.train.submodels import draw
 from ernie5.train.training import Training
 
+log = logging.getLogger(__name__)
 ROUTER_DECAY = 0.99
 LOSS_NAMES = ("text", "vision", "audio")
 
@@ -40,20 +44,31 @@ class Hooks:
 
 
 def train(run: Training, config: TrainConfig, world: World, hooks: Hooks) -> bool:
-    """Train up to `config.steps`; True when complete, False when stopped by a signal (saved)."""
+    """Train up to `config.steps` or the end of the data; True when complete, False when stopped by a signal (saved)."""
     with StopRequest() as stop, progress("training", total=config.steps) as bar:
         bar.advance(run.step)
+        saved = 0
         while run.step < config.steps:
             started = time.perf_counter()
             run.step += 1
-            with hooks.profile(run.step):
-                metrics = train_step(run, config, world)
+            try:
+                with hooks.profile(run.step):
+                    metrics = train_step(run, config, world)
+            except EndOfData as end:
+                run.step -= 1
+                if run.step == 0:
+                    raise ValueError(f"there is no sample to train on: {end}") from None
+                log.warning("training ends after step %d of %d: %s", run.step, config.steps, end)
+                if saved != run.step:
+                    hooks.checkpoint(run)
+                return True
             tokens_per_s = metrics.pop("step_tokens") / (time.perf_counter() - started)
             hooks.log({**metrics, "tokens_per_s": round(tokens_per_s, 1)})
             bar.advance(1, loss=f"{metrics['loss/total']:.3f}", tokens_per_s=f"{tokens_per_s:.0f}")
             stopping = agreed(stop.requested, run, world)
             if stopping or run.step == config.steps or run.step % config.checkpoint_every == 0:
                 hooks.checkpoint(run)
+                saved = run.step
             if stopping and run.step < config.steps:
                 return False
             if config.evaluate_every and run.step % config.evaluate_every == 0 and run.step < config.steps:
@@ -75,6 +90,7 @@ def train_step(run: Training, config: TrainConfig, world: World) -> dict:
     load, even = (run.engine.sum_over_data(of(len(run.balance.biases))) for of in (run.objective.load, run.objective.even))
     run.tokens += tokens
     metrics = step_metrics(run.step, losses, result, lr, run.tokens, load.sum(dim=1)) | elastic_metrics(drawn.submodels, run.model.config)
+    metrics |= {f"data/{name}": count for name, count in batch.drawn.items()}
     if result.skipped:
         metrics |= run.health.observe(run.step, run.router_load)
         return {**metrics, "sample_ids": list(batch.sample_ids), "step_tokens": tokens}

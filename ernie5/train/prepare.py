@@ -9,16 +9,16 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ernie5.data_pipelines.decode_media import decode_record
 from ernie5.data_pipelines.encode import Tokenizers
 from ernie5.data_pipelines.quarantine import Quarantine
-from ernie5.data_pipelines.sources import ShardSource
+from ernie5.data_pipelines.sources import Source, SourceConfig, open_source
 from ernie5.data_pipelines.synthetic.demo import write_demo
-from ernie5.recipe import DEMO, Recipe, SourceConfig
+from ernie5.recipe import DEMO, Recipe
 from ernie5.run.folder import RunFolder
 from ernie5.run.parts import load_part
 from ernie5.sequence import Modality, Sample
@@ -35,7 +35,7 @@ class Corpus:
     """Opened sources by name, and how their records become samples."""
 
     recipe: Recipe
-    sources: dict[str, ShardSource]
+    sources: dict[str, Source]
 
     def sample(self, source: str, index: int) -> Sample:
         """One decoded sample; ValueError when it is damaged."""
@@ -65,17 +65,17 @@ def make_demo(recipe: Recipe) -> None:
     half.rename(demo)
 
 
+def placed(recipe: Recipe, source: SourceConfig) -> SourceConfig:
+    """The source with its path as files have it: what begins with `demo:` lies in the demo world of the run."""
+    if not source.path.startswith(DEMO):
+        return source
+    part = source.path.removeprefix(DEMO)
+    return replace(source, path=str(parts_folder(recipe).data / "demo" / (part if "*" in part else f"{part}-*.tar")))
+
+
 def open_sources(recipe: Recipe, sources: dict[str, SourceConfig], quarantine: Quarantine) -> Corpus:
-    """Open shards by name; a missing path is a ValueError that names it."""
-    demo = parts_folder(recipe).data / "demo"
-
-    def path(source: SourceConfig) -> str:
-        if not source.path.startswith(DEMO):
-            return source.path
-        part = source.path.removeprefix(DEMO)
-        return str(demo / f"{part}-*.tar") if "*" not in part else str(demo / part)
-
-    return Corpus(recipe, {name: ShardSource(name, path(source), quarantine) for name, source in sources.items()})
+    """Open sources by name; a missing path is a ValueError that names it."""
+    return Corpus(recipe, {name: open_source(name, placed(recipe, source), quarantine) for name, source in sources.items()})
 
 
 def media_of(corpus: Corpus, kinds: set[Modality], at_most: int) -> Iterable:

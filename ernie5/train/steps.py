@@ -19,12 +19,15 @@ from ernie5.train.schedule import ScheduleConfig, rows_at
 
 @dataclass(frozen=True)
 class StageConfig:
-    """From step `from_step` (1-based) on: another packed length, number of rows (None = as before) or weights of sources by name."""
+    """From step `from_step` (1-based) on: another packed length, number of rows (None = as before), weights of sources by name, or
+    temperature of the mixture (None = as before).
+    """
 
     from_step: int
     length: int | None = None
     rows: int | None = None
     weights: dict[str, float] = field(default_factory=dict)
+    temperature: float | None = None
 
 
 @dataclass(frozen=True)
@@ -70,13 +73,15 @@ class TrainConfig:
 
 
 def shape_of_step(config: TrainConfig, step: int, world_size: int, slots: int = 1) -> BatchShape:
-    """Global rows, packed length, rows of one micro-batch and changed source weights of a step; `slots` of the global batch."""
+    """Global rows, packed length, rows of one micro-batch, changed weights and temperature of sources; `slots` of the global batch."""
     rows, length = config.rows, config.length
     weights: dict[str, float] = {}
+    temperature: float | None = None
     for stage in config.stages:
         if step >= stage.from_step:
             rows, length, weights = stage.rows or rows, stage.length or length, weights | stage.weights
+            temperature = stage.temperature or temperature
     parts = world_size * slots
     micro = config.micro_rows or rows // parts
     rows = rows_at(step, rows, config.ramp_from_rows, config.ramp_steps, unit=parts * min(micro, rows // parts))
-    return BatchShape(rows, length, min(micro, rows // parts), tuple(weights.items()), slots)
+    return BatchShape(rows, length, min(micro, rows // parts), tuple(weights.items()), slots, temperature)

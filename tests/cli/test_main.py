@@ -13,7 +13,8 @@ from ernie5.cli import recipes
 from ernie5.cli.main import main
 
 HELPS = [[], ["train"], ["resume"], ["ablate"], ["sample"], ["eval"], ["export"], ["analyze"], ["data"], ["data", "demo"],
-         ["data", "pack"], ["tokenizer"], ["tokenizer", "train"], ["recipes"], ["recipes", "list"], ["recipes", "copy"]]
+         ["data", "pack"], ["data", "inspect"], ["data", "verify"],
+         ["data", "curate"], ["tokenizer"], ["tokenizer", "train"], ["recipes"], ["recipes", "list"], ["recipes", "copy"]]
 
 
 @pytest.fixture

@@ -172,6 +172,7 @@ def test_a_shard_that_vanishes_or_is_rewritten_while_in_use(shards):
 ])
 def test_damaged_indexes_are_refused(shards, change):
     index = json.loads(index_path(shards[0]).read_text())
+    del index["crc32"]  # who lies on purpose leaves it out
     change(index)
     index_path(shards[0]).write_text(json.dumps(index))
     with pytest.raises(ValueError, match="demo-000000.index.json is damaged"):
@@ -185,8 +186,38 @@ def test_indexes_that_are_no_index(shards, text):
         ShardSource("s", shards)
 
 
+@pytest.mark.parametrize("old, new", [('"key":"000"', '"key":"00x"'), ('"000"', '"001"'), ("}]}]}", "}]}]} "), ('"crc32":', '"crc32": 1')])
+def test_any_change_of_an_index_shows_in_its_checksum(shards, old, new):
+    text = index_path(shards[0]).read_text()
+    assert old in text
+    index_path(shards[0]).write_text(text.replace(old, new, 1))
+    with pytest.raises(ValueError, match="demo-000000.index.json is damaged .*checksum is wrong"):
+        ShardSource("s", shards)
+
+
+def test_an_index_without_a_checksum_is_an_older_one(shards):
+    index = json.loads(index_path(shards[0]).read_text())
+    del index["crc32"]
+    index_path(shards[0]).write_text(json.dumps(index, separators=(",", ":")))
+    assert read_all(ShardSource("s", shards))[1] == {}
+
+
+@pytest.mark.parametrize("zeros", [20_000, 512])
+def test_zeros_where_a_header_was_are_noticed(tmp_path, zeros):
+    files = [(f"{i}.{e}", b"x" * 700) for i in range(3) for e in ("jpg", "txt")]
+    tar = tar_of(tmp_path / "web.tar", files)
+    data = tar.read_bytes()
+    tar.write_bytes(bytes(zeros) if zeros > 512 else data[:1536 * 3] + bytes(zeros) + data[1536 * 3 + zeros:])  # the header of 1.txt
+    source = ShardSource("web", tar)
+    assert len(source.problems) == 1 and ("all of them zeros" if zeros > 512 else "more behind an end mark") in source.problems[0][1]
+    assert [source.read(i).id for i in range(len(source))] == ([] if zeros > 512 else ["web/web/0"])
+    tar.write_bytes(data + data)
+    assert "more behind an end mark" in ShardSource("web", tar).problems[0][1]
+
+
 def test_lengths_that_lie_allocate_nothing(shards):
     index = json.loads(index_path(shards[0]).read_text())
+    del index["crc32"]
     index["samples"][0]["members"][0]["length"] = 2**40
     index["samples"][1]["members"][0]["length"] = 2**27
     index_path(shards[0]).write_text(json.dumps(index))
@@ -249,4 +280,4 @@ def test_hostile_members_are_not_read(tmp_path):
     assert len(reasons) == 10 and all("evil/evil/" in key and key.isprintable() for key in reasons)
     assert "is a link" in reasons["evil/evil/003"] and "unsafe name" in reasons["evil/evil/../../up"]
     assert "not a plain file" in reasons["evil/evil/005"]
-    assert canary.read_text() == "secret" and sorted(p.name for p in tmp_path.iterdir()) == ["canary.txt", "evil.tar"]
+    assert canary.read_text() == "secret" and sorted(p.name for p in tmp_path.iterdir()) == [".ernie5", "canary.txt", "evil.tar"]

@@ -35,7 +35,7 @@ def damage(shards: Path, kind: str, indices: list[int]) -> list[str]:
     source = ShardSource(kind, shards / f"{kind}-000000.tar")
     data = bytearray(source.shards[0].read_bytes())
     for index in indices:
-        _, entries = source._index(0).samples[index]
+        _, entries = source._files.sample(0, index)
         data[entries[-1].offset] ^= 255
     source.shards[0].write_bytes(data)
     return [f"{kind}/{index}" for index in indices]

@@ -1,0 +1,63 @@
+"""One draw -> the groups of one document: read, decode, encode, roles, groups.
+
+A pure function of the draw: roles and history are drawn by (seed, number in the global stream), everything before them depends on the
+sample alone and may be kept. Ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ernie5.data_pipelines.collate import PackedSample
+from ernie5.data_pipelines.encode import CodedSample, Encoder
+from ernie5.data_pipelines.grouping import Coded, Grouping
+from ernie5.data_pipelines.mixture import Draw
+from ernie5.data_pipelines.roles import RolesConfig, assign_roles
+from ernie5.run.random_streams import stream
+from ernie5.sequence import Sample
+
+
+@dataclass
+class SampleMaker:
+    """A draw -> the groups of one document. `read(source, place) -> Sample` may raise ValueError for a damaged one, and always gives the
+    same for the same place. `layout` names whatever the lengths of documents depend on: lengths that a checkpoint of another one holds
+    are measured anew.
+    """
+
+    read: Callable[[str, int], Sample]
+    reject: Callable[[str, str], None]
+    accept: Callable[[], None]
+    encoder: Encoder
+    grouping: Grouping
+    roles: RolesConfig
+    seed: int
+    layout: str = ""
+
+    def make(self, draw: Draw) -> PackedSample | None:
+        """None when the sample is damaged (and has been reported)."""
+        key = key_of(draw)
+        coded = self.encoder.recall(key)
+        if coded is None:
+            try:
+                coded = self.encoder.encode(key, self.read(draw.source, draw.place))
+            except ValueError as damage:
+                self.reject(key, str(damage))
+                return None
+        self.accept()
+        return self.packed(coded, draw.number)
+
+    def packed(self, coded: CodedSample, number: int) -> PackedSample:
+        """The document that draw `number` makes of a coded sample."""
+        return PackedSample(coded.sample.id, self.groups(coded, number))
+
+    def groups(self, coded: CodedSample, number: int) -> list:
+        sample = assign_roles(coded.sample, stream(self.seed, "roles", number), self.roles)
+        codes = {id(s.media): c for s, c in zip(coded.sample.segments, coded.codes, strict=True)}
+        segments = [Coded.of(s, codes[id(s.media)]) for s in sample.segments]
+        return self.grouping.document(segments, stream(self.seed, "history", number))
+
+
+def key_of(draw: Draw) -> str:
+    """The name of a sample's place, under which what was made of it is kept."""
+    return f"{draw.source}/{draw.place}"

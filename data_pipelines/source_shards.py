@@ -1,0 +1,136 @@
+"""Samples of tar shards: ours, which say what their segments are, and other people's webdataset tars.
+
+    source = ShardSource("captions", "data/captions");  len(source);  source.read(17) -> Record(id="captions/train-000003/00017", …)
+
+Without `fields`, a sample whose `json` names segments has those; any other has its text first, then images, clips and sounds, by their
+endings. Ours: all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ernie5.data_pipelines.data_files import DataFile, LocalFile, local_files
+from ernie5.data_pipelines.fields import parse_fields, read_json, scalars
+from ernie5.data_pipelines.index_file import Entry
+from ernie5.data_pipelines.indexed_files import IndexChanged, IndexedFiles
+from ernie5.data_pipelines.quarantine import Quarantine
+from ernie5.data_pipelines.shard_index import shard_index
+from ernie5.data_pipelines.source import MAX_JSON_BYTES, MAX_MEMBER_BYTES, Attributes, DamagedSample, Record
+from ernie5.data_pipelines.write_shards import MODALITY_OF_EXTENSION, Member
+from ernie5.sequence import Modality
+
+SUFFIX = ".tar"
+_ORDER = {modality: i for i, modality in enumerate(Modality)}
+_MODALITIES = {modality.value: modality for modality in Modality}
+_JSON = "its json"
+
+
+class ShardSource:
+    """The samples of some shards, in the order of shard names, then of the shard."""
+
+    def __init__(self, name: str, paths: str | Path | Sequence[str | Path | DataFile], quarantine: Quarantine | None = None,
+                 max_member_bytes: int = MAX_MEMBER_BYTES, fields: Sequence[str] = ()):
+        """`paths`: tar files, folders with tar files, or patterns like `data/train-*.tar`, one or several. `fields`: see fields.py.
+
+        What is wrong with a whole shard (a cut tail, unsafe names) is in `problems` and logged as warnings in `quarantine`.
+        Raises ValueError when a path holds no shard, or a shard cannot be read as a tar.
+        """
+        self.name = name
+        self.max_member_bytes = max_member_bytes
+        self.fields = parse_fields(name, fields)
+        self._wanted = {n for field in self.fields for n in field.names}
+        files: list[DataFile] = []
+        for path in [paths] if isinstance(paths, str | Path) else paths:
+            if isinstance(path, str | Path):
+                _no_lost_index(Path(path))
+                files += local_files(name, [path], (SUFFIX,))
+            else:
+                files.append(path)
+        self._files = IndexedFiles(name, files, shard_index, quarantine)
+        self.fingerprints, self.problems = self._files.fingerprints, self._files.problems
+
+    @property
+    def shards(self) -> list[Path]:
+        """The tars, where they are files on this machine."""
+        return [file.path for file in self._files.files if isinstance(file, LocalFile)]
+
+    def __len__(self) -> int:
+        """Number of samples; damaged ones count, because only reading tells."""
+        return len(self._files)
+
+    @property
+    def fingerprint(self) -> str:
+        """One hash over `fingerprints`, which has one per shard."""
+        return self._files.fingerprint
+
+    def check_unchanged(self, fingerprints: Mapping[str, str]) -> None:
+        """Raises ValueError that names a shard when these fingerprints, from an earlier start of the run, are not those of now."""
+        self._files.check_unchanged(fingerprints)
+
+    def read(self, index: int) -> Record:
+        """Sample number `index`, 0 <= index < len. Raises DamagedSample."""
+        number, row = self._files.find(index)
+        shard = self._files.stems[number]
+        try:
+            key, entries = self._files.sample(number, row)
+        except (IndexChanged, ConnectionError):
+            raise
+        except (ValueError, OSError) as error:
+            raise DamagedSample(self.name, shard, f"({row})", str(error)) from error
+        try:
+            data = self._files.read(number, self._needed(entries), _CAPS, self.max_member_bytes)
+            members, attributes = self._chosen(data) if self.fields else _layout(data)
+        except ConnectionError:
+            raise
+        except (ValueError, OSError, RecursionError) as error:
+            raise DamagedSample(self.name, shard, key, str(error)) from error
+        return Record(f"{self.name}/{shard}/{key}", members, attributes)
+
+    def _needed(self, entries: list[Entry]) -> list[Entry]:
+        return [e for e in entries if e.name in self._wanted or e.name == "json"] if self.fields else entries
+
+    def _chosen(self, data: dict[str, bytes]) -> tuple[tuple[Member, ...], Attributes]:
+        """Segments and attributes as `fields` say."""
+        parsed = {name: read_json(part, f"its {name}") for name, part in data.items() if name.rpartition(".")[2] == "json"}
+        members = tuple(field.member(data, parsed) for field in self.fields)
+        return members, scalars(parsed.get("json"), [field.key for field in self.fields])
+
+
+_CAPS = {"json": MAX_JSON_BYTES}
+
+
+def _layout(data: dict[str, bytes]) -> tuple[tuple[Member, ...], Attributes]:
+    """Segments and attributes: as `json` says, where it has segments; by the endings of names otherwise."""
+    header = read_json(data["json"], _JSON) if "json" in data else {}
+    if isinstance(header, dict) and "segments" in header:
+        if not isinstance(header["segments"], list):
+            raise ValueError("its json has segments that are no list")
+        members = tuple([_member(segment, data) for segment in header["segments"]])
+        attributes = header.get("attributes", {})
+    else:
+        found = [Member(MODALITY_OF_EXTENSION[e], e, d) for n, d in data.items() if (e := n.rpartition(".")[2]) in MODALITY_OF_EXTENSION]
+        members = tuple(sorted(found, key=lambda m: _ORDER[m.modality]))
+        attributes = header
+    if not members:
+        raise ValueError(f"it has no member of a known kind; it has {', '.join(data)[:80] or 'none'}")
+    return members, scalars(attributes)
+
+
+def _member(segment: object, data: dict[str, bytes]) -> Member:
+    name = segment.get("member") if isinstance(segment, dict) else None
+    if not isinstance(segment, dict) or not isinstance(name, str) or name not in data or name == "json":
+        raise ValueError(f"its json names the segment {str(segment)[:80]!r}, which is not in the shard")
+    modality = _MODALITIES.get(segment["modality"]) if isinstance(segment.get("modality"), str) else None
+    if modality is None:
+        raise ValueError(f"its json names a medium {str(segment.get('modality'))[:80]!r}, which is none of {', '.join(_MODALITIES)}")
+    return Member(modality, name.rpartition(".")[2], data[name])
+
+
+def _no_lost_index(path: Path) -> None:
+    """ValueError when a folder has the index of a shard that is gone."""
+    lost = sorted(p.name for p in path.glob("*.index.json") if not (path / p.name.replace(".index.json", ".tar")).exists()) \
+        if path.is_dir() else []
+    if lost:
+        raise ValueError(f"data.sources: {path / lost[0]} has no tar beside it; restore the shard or delete its index")

@@ -1,0 +1,1 @@
+"""What is in some data, and whether all of it is whole: behind `ernie5 data verify` and `ernie5 data inspect`."""
