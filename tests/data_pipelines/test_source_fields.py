@@ -109,7 +109,8 @@ def test_kinds_ranges_and_what_is_compressed(tmp_path):
         open_source("s", SourceConfig(str(tmp_path / "a-{02..00}.tar")))
     (tmp_path / "b.jsonl").write_text('{"text": "x"}\n')
     with pytest.raises(ValueError, match="jsonl and tar files at .*name one kind"):
-        open_source("s", SourceConfig(str(tmp_path)))
+        open_source("s", SourceConfig(str(tmp_path / "*")))
+    assert len(open_source("s", SourceConfig(str(tmp_path)))) == 3  # what lies beside shards is not data
     (tmp_path / "z").mkdir()
     for name in ("c.jsonl.gz", "d.tar.zst"):
         (tmp_path / "z" / name).write_bytes(b"\x1f\x8b")
