@@ -13,7 +13,6 @@ from ernie5.data_pipelines.decode_audio import decode_audio
 from ernie5.data_pipelines.decode_image import decode_image
 from ernie5.data_pipelines.decode_video import decode_video
 from ernie5.data_pipelines.media_limits import BadMedia, MediaLimits
-from ernie5.data_pipelines.picture_crop import CENTRE, Crop
 from ernie5.data_pipelines.quarantine import BadSample
 from ernie5.data_pipelines.sniff_media import describe
 from ernie5.data_pipelines.sources import Record
@@ -21,26 +20,26 @@ from ernie5.data_pipelines.write_shards import Member
 from ernie5.sequence import Modality, Role, Sample, Segment
 
 
-def decode_record(record: Record, limits: MediaLimits, sample_rate_hz: int = 16000, crop: Crop = CENTRE) -> Sample:
-    """Decode all members of a record, in order; `crop` for all pictures. Raises BadSample, which names the record and the reason."""
+def decode_record(record: Record, limits: MediaLimits, sample_rate_hz: int = 16000) -> Sample:
+    """Decode all members of a record, in order. Raises BadSample, which names the record and the reason."""
     segments = []
     for number, member in enumerate(record.members):
         try:
-            segments.append(Segment(member.modality, decode_member(member, limits, sample_rate_hz, crop), Role.GENERATE))
+            segments.append(Segment(member.modality, decode_member(member, limits, sample_rate_hz), Role.GENERATE))
         except BadMedia as error:
             raise BadSample(record.id, f"segment {number} ({member.modality.value}): {error}") from error
     return Sample(record.id, tuple(segments), record.attributes)
 
 
-def decode_member(member: Member, limits: MediaLimits, sample_rate_hz: int = 16000, crop: Crop = CENTRE) -> str | Tensor:
+def decode_member(member: Member, limits: MediaLimits, sample_rate_hz: int = 16000) -> str | Tensor:
     """One encoded file -> str, uint8 `t c h w` or float32 `n`. Raises BadMedia."""
     match member.modality:
         case Modality.TEXT:
             return decode_text(member.data, limits)
         case Modality.IMAGE:
-            return decode_image(member.data, limits, crop)
+            return decode_image(member.data, limits)
         case Modality.VIDEO:
-            return decode_video(member.data, limits, crop)
+            return decode_video(member.data, limits)
         case Modality.AUDIO:
             return decode_audio(member.data, limits, sample_rate_hz)
 

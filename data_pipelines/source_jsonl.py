@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from ernie5.data_pipelines.data_files import DataFile
 from ernie5.data_pipelines.fields import read_json, scalars, text_keys, text_member
@@ -21,33 +21,19 @@ from ernie5.data_pipelines.indexed_files import IndexChanged, IndexedFiles
 from ernie5.data_pipelines.open_file import OpenFile
 from ernie5.data_pipelines.quarantine import Quarantine
 from ernie5.data_pipelines.source import MAX_JSON_BYTES, DamagedSample, Record
+from ernie5.data_pipelines.source_indexed import IndexedSource
 
 _CHUNK = 2**20
 _BOM = b"\xef\xbb\xbf"
 _LINE = "the line"
 
 
-class JsonlSource:
+class JsonlSource(IndexedSource):
     """The lines of some files, in the order of file names, then of the file. `fields`: keys of the texts of a line, in order."""
 
     def __init__(self, name: str, files: Sequence[DataFile], quarantine: Quarantine | None = None, fields: Sequence[str] = ()) -> None:
-        self.name = name
         self.keys = text_keys(name, fields)
-        self._files = IndexedFiles(name, files, lines_index, quarantine)
-        self.fingerprints, self.problems = self._files.fingerprints, self._files.problems
-
-    def __len__(self) -> int:
-        """Number of lines that are not blank."""
-        return len(self._files)
-
-    @property
-    def fingerprint(self) -> str:
-        """One hash over `fingerprints`, which has one per file."""
-        return self._files.fingerprint
-
-    def check_unchanged(self, fingerprints: Mapping[str, str]) -> None:
-        """Raises ValueError that names a file when these fingerprints are not those of now."""
-        self._files.check_unchanged(fingerprints)
+        super().__init__(name, IndexedFiles(name, files, lines_index, quarantine))
 
     def read(self, index: int) -> Record:
         """Line number `index` of those that are not blank. Raises DamagedSample."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -27,6 +27,7 @@ from ernie5.data_pipelines.quarantine import Quarantine
 from ernie5.data_pipelines.recent import Recent
 from ernie5.data_pipelines.scan_tar import crc32_of
 from ernie5.data_pipelines.source import MAX_JSON_BYTES, DamagedSample, Record
+from ernie5.data_pipelines.source_indexed import IndexedSource
 from ernie5.data_pipelines.write_shards import Member
 from ernie5.sequence import Modality
 
@@ -37,15 +38,13 @@ _END_BYTES = 2**16          # pyarrow reads this much of the end to find the foo
 _END = "(end)"
 
 
-class ParquetSource:
+class ParquetSource(IndexedSource):
     """The rows of some files, in the order of file names, then of the file. `fields`: columns of the texts of a row, in order."""
 
     def __init__(self, name: str, files: Sequence[DataFile], quarantine: Quarantine | None = None, fields: Sequence[str] = ()) -> None:
-        self.name = name
         self.columns = text_keys(name, fields)
         _pyarrow()
-        self._files = IndexedFiles(name, files, groups_index, quarantine)
-        self.fingerprints, self.problems = self._files.fingerprints, self._files.problems
+        super().__init__(name, IndexedFiles(name, files, groups_index, quarantine))
         self._groups: Recent[Any] = Recent(ROOM_BYTES)
         headers = [index.header for index in self._files.indexes]
         self._ends = [list(accumulate(header.rows)) for header in headers]
@@ -55,19 +54,6 @@ class ParquetSource:
                 there = ", ".join(n for n in header.names if n != _END)[:300]
                 raise ValueError(f"data.sources.{name}: {file.shown} has no column {min(lost)!r}; "
                                  f"name the text's column in fields: {there}")
-
-    def __len__(self) -> int:
-        """Number of rows."""
-        return len(self._files)
-
-    @property
-    def fingerprint(self) -> str:
-        """One hash over `fingerprints`, which has one per file."""
-        return self._files.fingerprint
-
-    def check_unchanged(self, fingerprints: Mapping[str, str]) -> None:
-        """Raises ValueError that names a file when these fingerprints are not those of now."""
-        self._files.check_unchanged(fingerprints)
 
     def read(self, index: int) -> Record:
         """Row number `index`. Raises DamagedSample."""

@@ -8,7 +8,7 @@ endings. Ours: all of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from ernie5.data_pipelines.data_files import DataFile, LocalFile, local_files
@@ -18,6 +18,7 @@ from ernie5.data_pipelines.indexed_files import IndexChanged, IndexedFiles
 from ernie5.data_pipelines.quarantine import Quarantine
 from ernie5.data_pipelines.shard_index import shard_index
 from ernie5.data_pipelines.source import MAX_JSON_BYTES, MAX_MEMBER_BYTES, Attributes, DamagedSample, Record
+from ernie5.data_pipelines.source_indexed import IndexedSource
 from ernie5.data_pipelines.write_shards import MODALITY_OF_EXTENSION, Member
 from ernie5.sequence import Modality
 
@@ -27,7 +28,7 @@ _MODALITIES = {modality.value: modality for modality in Modality}
 _JSON = "its json"
 
 
-class ShardSource:
+class ShardSource(IndexedSource):
     """The samples of some shards, in the order of shard names, then of the shard."""
 
     def __init__(self, name: str, paths: str | Path | Sequence[str | Path | DataFile], quarantine: Quarantine | None = None,
@@ -37,7 +38,6 @@ class ShardSource:
         What is wrong with a whole shard (a cut tail, unsafe names) is in `problems` and logged as warnings in `quarantine`.
         Raises ValueError when a path holds no shard, or a shard cannot be read as a tar.
         """
-        self.name = name
         self.max_member_bytes = max_member_bytes
         self.fields = parse_fields(name, fields)
         self._wanted = {n for field in self.fields for n in field.names}
@@ -48,26 +48,12 @@ class ShardSource:
                 files += local_files(name, [path], (SUFFIX,))
             else:
                 files.append(path)
-        self._files = IndexedFiles(name, files, shard_index, quarantine)
-        self.fingerprints, self.problems = self._files.fingerprints, self._files.problems
+        super().__init__(name, IndexedFiles(name, files, shard_index, quarantine))
 
     @property
     def shards(self) -> list[Path]:
         """The tars, where they are files on this machine."""
         return [file.path for file in self._files.files if isinstance(file, LocalFile)]
-
-    def __len__(self) -> int:
-        """Number of samples; damaged ones count, because only reading tells."""
-        return len(self._files)
-
-    @property
-    def fingerprint(self) -> str:
-        """One hash over `fingerprints`, which has one per shard."""
-        return self._files.fingerprint
-
-    def check_unchanged(self, fingerprints: Mapping[str, str]) -> None:
-        """Raises ValueError that names a shard when these fingerprints, from an earlier start of the run, are not those of now."""
-        self._files.check_unchanged(fingerprints)
 
     def read(self, index: int) -> Record:
         """Sample number `index`, 0 <= index < len. Raises DamagedSample."""

@@ -55,28 +55,34 @@ def scramble(data: bytes, random: Random) -> bytes:
     return choose(random, ways)()
 
 
-def tar_bits(folder: Path, random: Random, stored: Stored) -> str:
-    path = choose(random, sorted(folder.glob("*.tar")))
+def bits(paths: list[Path], random: Random) -> str:
+    """Flip some bits of one of the files."""
+    path = choose(random, paths)
     path.write_bytes(flip(path.read_bytes(), random))
     return f"bits of {path.name}"
+
+
+def scrambled(paths: list[Path], random: Random) -> str:
+    """Cut, repeat or overwrite a part of one of the files."""
+    path = choose(random, paths)
+    path.write_bytes(scramble(path.read_bytes(), random))
+    return f"{path.name} scrambled"
+
+
+def tar_bits(folder: Path, random: Random, stored: Stored) -> str:
+    return bits(sorted(folder.glob("*.tar")), random)
 
 
 def tar_scrambled(folder: Path, random: Random, stored: Stored) -> str:
-    path = choose(random, sorted(folder.glob("*.tar")))
-    path.write_bytes(scramble(path.read_bytes(), random))
-    return f"{path.name} scrambled"
+    return scrambled(sorted(folder.glob("*.tar")), random)
 
 
 def index_bits(folder: Path, random: Random, stored: Stored) -> str:
-    path = choose(random, indexes(folder))
-    path.write_bytes(flip(path.read_bytes(), random))
-    return f"bits of {path.name}"
+    return bits(indexes(folder), random)
 
 
 def index_scrambled(folder: Path, random: Random, stored: Stored) -> str:
-    path = choose(random, indexes(folder))
-    path.write_bytes(scramble(path.read_bytes(), random))
-    return f"{path.name} scrambled"
+    return scrambled(indexes(folder), random)
 
 
 def index_lie(folder: Path, random: Random, stored: Stored) -> str:
@@ -144,15 +150,11 @@ def files_swapped(folder: Path, random: Random, stored: Stored) -> str:
 
 
 def kept_bits(folder: Path, random: Random, stored: Stored) -> str:
-    path = choose(random, kept(folder))
-    path.write_bytes(flip(path.read_bytes(), random))
-    return f"bits of {path.name}"
+    return bits(kept(folder), random)
 
 
 def kept_scrambled(folder: Path, random: Random, stored: Stored) -> str:
-    path = choose(random, kept(folder))
-    path.write_bytes(scramble(path.read_bytes(), random))
-    return f"{path.name} scrambled"
+    return scrambled(kept(folder), random)
 
 
 def kept_swapped(folder: Path, random: Random, stored: Stored) -> str:

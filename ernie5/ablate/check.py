@@ -13,13 +13,11 @@ import torch
 from ernie5.ablate.parts import check_parts
 from ernie5.ablate.plan import Plan, PlannedRun
 from ernie5.config import check_unchanged, fingerprint, load_config
-from ernie5.model.config import Vocabulary
-from ernie5.model.count import ModelSize, count
-from ernie5.model.unified_transformer import UnifiedTransformer
+from ernie5.model.count import ModelSize
 from ernie5.parallel.optimizer_state import model_tensors
 from ernie5.recipe import Recipe
 from ernie5.run.parts import load_part
-from ernie5.train.assemble import build_model, vocabulary_of
+from ernie5.train.assemble import build_model, planned_size, vocabulary_of
 from ernie5.train.checkpoints import find_checkpoint
 from ernie5.train.job import has_begun
 from ernie5.train.prepare import load_tokenizers, missing_tokenizers
@@ -44,7 +42,7 @@ def check_plan(plan: Plan) -> dict[str, ModelSize]:
         try:
             load_part(recipe.train.objective)
             if kind not in sizes:
-                sizes[kind] = _size(recipe)
+                sizes[kind] = planned_size(recipe)
             if recipe.run.tokenizers not in made_here:
                 missing_tokenizers(recipe)
             if recipe.run.start_from is not None:
@@ -61,17 +59,6 @@ def check_plan(plan: Plan) -> dict[str, ModelSize]:
     return found
 
 
-def _size(recipe: Recipe) -> ModelSize:
-    audio, vision = recipe.tokenizers.audio.codec, recipe.tokenizers.vision
-    sizes = Vocabulary(recipe.tokenizers.text.vocab_size, vision.bits, audio.num_codebooks, audio.codebook_size, vision.channels[-1])
-    return count(_on_meta(recipe, sizes), recipe.train.length)
-
-
-def _on_meta(recipe: Recipe, sizes: Vocabulary) -> UnifiedTransformer:
-    with torch.device("meta"):
-        return build_model(recipe, sizes)
-
-
 def _origin(spec: str) -> tuple[int, Shapes]:
     """Step of a checkpoint and the shapes of its weights."""
     saved = find_checkpoint(spec)
@@ -80,7 +67,9 @@ def _origin(spec: str) -> tuple[int, Shapes]:
 
 def _check_fit(recipe: Recipe, there: Shapes) -> None:
     """The weights of `run.start_from` must have the names and shapes of this model's."""
-    model = _on_meta(recipe, vocabulary_of(recipe, load_tokenizers(recipe)))
+    vocabulary = vocabulary_of(recipe, load_tokenizers(recipe))
+    with torch.device("meta"):
+        model = build_model(recipe, vocabulary)
     here = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     other = [name for name in here | there if here.get(name) != there.get(name)]
     if other:

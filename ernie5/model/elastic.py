@@ -104,6 +104,11 @@ def thinned(num_layers: int, num_codebooks: int, keep: int) -> tuple[int, ...]:
     return tuple(sorted(always | {middle[(2 * i + 1) * len(middle) // (2 * wanted)] for i in range(wanted)}))
 
 
+def has_row_per_expert(part: str, tensor: Tensor, num_experts: int) -> bool:
+    """Whether a tensor of a layer (`part`: its name below the layer) holds one row for each routed expert."""
+    return part.startswith(("moe.experts.", "moe.router.")) and tensor.ndim > 0 and tensor.shape[0] == num_experts
+
+
 class Touched(NamedTuple):
     """What a step trained: for every layer of the model (multi-token last) the experts that took part; an empty set = it did not run."""
 

@@ -7,7 +7,6 @@ Report: §1 (sub-models are sampled per training instance). Letters: B rows, S p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -45,11 +44,5 @@ class SubModels:
         live = torch.stack([everything if p.live is None else p.live for p in layers]).to(device)[self.part.flatten()]
         if all(p.top_k is None for p in layers):
             return SubLayer(live, None, None, runs)
-        widest = num_experts
-        used = torch.tensor([widest if p.top_k is None else p.top_k for p in layers], device=device)[self.part.flatten()]
+        used = torch.tensor([num_experts if p.top_k is None else p.top_k for p in layers], device=device)[self.part.flatten()]
         return SubLayer(live, None, used, runs)
-
-
-def all_of(submodel: SubModel | SubModels) -> Sequence[SubModel]:
-    """The sub-models that run, for what a step has touched."""
-    return submodel.parts[:-1] if isinstance(submodel, SubModels) else (submodel,)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ernie5.model.config import ModelConfig
-from ernie5.model.elastic import SubModel
+from ernie5.model.elastic import SubModel, has_row_per_expert
 from ernie5.model.unified_transformer import UnifiedTransformer
 
 LAYER = re.compile(r"(?P<before>(?:model\.|optimizer\.\w+\.)?)layers\.(?P<layer>\d+)\.(?P<rest>.+)")
@@ -63,8 +63,7 @@ def cut_tensors(tensors: Mapping[str, Tensor], submodel: SubModel, config: Model
 
 def _rows(tensor: Tensor, part: str, submodel: SubModel, layer: int, config: ModelConfig) -> Tensor:
     """Of tensors with a row per expert, those of the live experts."""
-    by_expert = part.startswith(("moe.experts.", "moe.router.")) and tensor.ndim > 0 and tensor.shape[0] == config.num_experts
-    return tensor[_live(submodel, layer, config)] if by_expert else tensor
+    return tensor[_live(submodel, layer, config)] if has_row_per_expert(part, tensor, config.num_experts) else tensor
 
 
 def _live(submodel: SubModel, layer: int, config: ModelConfig) -> list[int]:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from ernie5.model.elastic import Touched
+from ernie5.model.elastic import Touched, has_row_per_expert
 
 LAYER = re.compile(r"layers\.(\d+)\.(.*)|multi_token\.(?:layer\.)?(.*)")
 
@@ -27,8 +27,7 @@ def untouched_rows(name: str, parameter: Tensor, touched: Touched) -> list[int] 
     live = touched.experts[int(match[1])] if match[1] is not None else touched.experts[-1]
     if not live:
         return None
-    part = match[2] or match[3]
-    by_expert = part.startswith(("moe.experts.", "moe.router.")) and parameter.shape[0] == touched.num_experts
+    by_expert = has_row_per_expert(match[2] or match[3], parameter, touched.num_experts)
     return sorted(set(range(touched.num_experts)) - live) if by_expert else []
 
 

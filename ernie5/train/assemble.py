@@ -17,6 +17,7 @@ from ernie5.data_pipelines.mixture import Mixture
 from ernie5.data_pipelines.quarantine import Quarantine
 from ernie5.generate.generator import Bounds, Generator
 from ernie5.model.config import Vocabulary
+from ernie5.model.count import ModelSize, count
 from ernie5.model.elastic_space import ElasticSpace
 from ernie5.model.router_balance import RouterBalance
 from ernie5.model.unified_transformer import UnifiedTransformer
@@ -48,6 +49,14 @@ def build_model(recipe: Recipe, vocabulary: Vocabulary) -> UnifiedTransformer:
         torch.manual_seed(recipe.run.seed)  # a user's own modules draw from the global stream
         understanding = UnderstandingEncoder(recipe.understanding, vocabulary.feature_dim, recipe.model.dim)
         return UnifiedTransformer(recipe.model, vocabulary, understanding, recipe.run.seed)
+
+
+def planned_size(recipe: Recipe) -> ModelSize:
+    """The size of a recipe's model before there are tokenizers: built on the meta device, with the vocabulary that was asked for."""
+    audio, vision = recipe.tokenizers.audio.codec, recipe.tokenizers.vision
+    sizes = Vocabulary(recipe.tokenizers.text.vocab_size, vision.bits, audio.num_codebooks, audio.codebook_size, vision.channels[-1])
+    with torch.device("meta"):
+        return count(build_model(recipe, sizes), recipe.train.length)
 
 
 def grouping_of(recipe: Recipe, tokenizers: Tokenizers) -> Grouping:

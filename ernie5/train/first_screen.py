@@ -6,8 +6,6 @@ import logging
 
 import torch
 
-from ernie5.model.config import Vocabulary
-from ernie5.model.count import count
 from ernie5.model.elastic_space import ElasticConfig
 from ernie5.parallel.torch_engine import World
 from ernie5.recipe import Recipe
@@ -20,13 +18,9 @@ log = logging.getLogger(__name__)
 
 def first_screen(recipe: Recipe, folder: RunFolder, world: World) -> None:
     """Print it (rank 0)."""
-    from ernie5.train.assemble import build_model
+    from ernie5.train.assemble import planned_size
 
-    audio, vision = recipe.tokenizers.audio.codec, recipe.tokenizers.vision
-    text = recipe.tokenizers.text.vocab_size
-    sizes = Vocabulary(text, vision.bits, audio.num_codebooks, audio.codebook_size, feature_dim=vision.channels[-1])
-    with torch.device("meta"):
-        size = count(build_model(recipe, sizes), recipe.train.length)
+    size = planned_size(recipe)
     model, steps = recipe.model, list_steps(folder.checkpoints)
     done = steps[-1] if steps else 0
     missing = missing_tokenizers(recipe)

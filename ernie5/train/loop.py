@@ -89,15 +89,15 @@ def train_step(run: Training, config: TrainConfig, world: World) -> dict:
     result = run.engine.optimizer_step(lr, touched(drawn.submodels, run.model.config) if elastic else None)
     load, even = (run.engine.sum_over_data(of(len(run.balance.biases))) for of in (run.objective.load, run.objective.even))
     run.tokens += tokens
-    metrics = step_metrics(run.step, losses, result, lr, run.tokens, load.sum(dim=1)) | elastic_metrics(drawn.submodels, run.model.config)
+    metrics: dict = step_metrics(run.step, losses, result, lr, run.tokens, load.sum(dim=1))
+    metrics |= elastic_metrics(drawn.submodels, run.model.config)
     metrics |= {f"data/{name}": count for name, count in batch.drawn.items()}
     if result.skipped:
-        metrics |= run.health.observe(run.step, run.router_load)
-        return {**metrics, "sample_ids": list(batch.sample_ids), "step_tokens": tokens}
-    run.balance.step(load.sum(dim=1) - even)
-    run.router_load.mul_(ROUTER_DECAY).add_(load.cpu())
-    present = {name: metrics[f"loss/{name}"] for name in LOSS_NAMES if getattr(counts, name) > 0}
-    run.modality_weights.update(present)
+        metrics["sample_ids"] = list(batch.sample_ids)
+    else:
+        run.balance.step(load.sum(dim=1) - even)
+        run.router_load.mul_(ROUTER_DECAY).add_(load.cpu())
+        run.modality_weights.update({name: metrics[f"loss/{name}"] for name in LOSS_NAMES if getattr(counts, name) > 0})
     return {**metrics, **run.health.observe(run.step, run.router_load), "step_tokens": tokens}
 
 
