@@ -173,9 +173,10 @@ class Recipe:
             raise ValueError(f"model.num_layers = {self.model.num_layers} must be at least tokenizers.audio.codec.num_codebooks = {levels}")
         self.elastic.check(self.model, levels)
         for rows in {self.train.rows, *(s.rows for s in self.train.stages if s.rows is not None)}:
-            if rows % (self.elastic.slots * world_size):
-                raise ValueError(f"elastic.slots = {self.elastic.slots} times {world_size} process(es) must divide the {rows} rows of a "
-                                 f"step; change elastic.slots or use {self.elastic.slots * world_size} rows, or a multiple")
+            parts = self.elastic.slots * self.parallel.data_size(world_size)
+            if rows % parts:
+                raise ValueError(f"elastic.slots = {self.elastic.slots} times {parts // self.elastic.slots} data rank(s) must divide the "
+                                 f"{rows} rows of a step; change elastic.slots or use {parts} rows, or a multiple")
         if not self.data.sources:
             raise ValueError("data.sources is empty; name at least one source, for example image: {path: demo:train/image}")
         if self.evaluate.guidance != 1.0 and self.data.roles.condition_drop == 0:

@@ -1,12 +1,12 @@
 """What every engine promises: run micro-batches, take one optimizer step, add up over ranks, hand out and take back its state.
 
 The loss function returns this micro-batch's share of the step's loss (sums over global counts); an engine undoes whatever scaling its own
-data parallelism applies, so that the gradient is the exact sum over ranks and micro-batches (decision 24).
+data parallelism applies, so that the gradient is the exact sum over ranks and micro-batches (decision 19).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from ernie5.model.elastic import FULL, Elastic, Touched
 from ernie5.objectives.next_group import Losses
+from ernie5.parallel.shards import Reader, Shard
+from ernie5.parallel.world import World
 from ernie5.sequence import PackedSequence
 
 
@@ -37,7 +39,14 @@ LossFunction = Callable[[nn.Module, MicroBatch], Losses]
 
 
 class Engine(Protocol):
-    """Runs one model under one plan."""
+    """Runs one model under one plan. `model` is what this process holds of it; `data_rank` of `data_size`: whose rows of the global batch
+    it takes. Processes of one data rank (tensor, pipeline, context parallel) are given the same rows.
+    """
+
+    world: World
+    model: nn.Module
+    data_rank: int
+    data_size: int
 
     def forward_backward(self, micro_batches: Sequence[MicroBatch], loss_function: LossFunction) -> Tensor:
         """Accumulate gradients; return the step's (total, text, multi_token, vision, audio) losses, summed over all ranks."""
@@ -46,10 +55,13 @@ class Engine(Protocol):
         """Clip, agree, step, forget gradients. What the step has not `touched` keeps its weights and moments; None = all is touched."""
 
     def sum_over_data(self, x: Tensor) -> Tensor:
-        """Sum over the ranks that hold different tokens."""
+        """Sum over the data ranks: of what is known of rows (target counts). Each rank of a plan counts once, whatever it holds."""
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """Weights and optimizer state by name (`model.…`, `optimizer.…`)."""
+    def sum_over_world(self, x: Tensor) -> Tensor:
+        """Sum over all processes: of what routers did, because every pair of (position, layer) runs on exactly one of them."""
 
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Restore in place; a missing or unexpected name is an error."""
+    def shards(self) -> Iterator[Shard]:
+        """This process's share of the state; over all processes every element exactly once. Collective: all must call it."""
+
+    def load(self, reader: Reader) -> None:
+        """Restore weights and moments in place, whatever plan they were saved under; ValueError for a missing weight or another shape."""

@@ -6,56 +6,19 @@ Weights and moments are fp32; on a GPU products run in bf16 under autocast. Need
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Iterator, Sequence
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ernie5.model.elastic import Touched
 from ernie5.objectives.next_group import Losses
 from ernie5.parallel.engine import LossFunction, MicroBatch, StepResult
-from ernie5.parallel.optimizer_state import load_optimizer_tensors, model_tensors, optimizer_tensors
+from ernie5.parallel.shards import Reader, Shard
 from ernie5.parallel.untouched import as_before
-
-WAIT = timedelta(hours=12)  # rank 0 trains tokenizers and evaluates while the others wait
-
-
-@dataclass(frozen=True)
-class World:
-    """Who we are among the processes of this run."""
-
-    rank: int
-    size: int
-    device: torch.device
-
-    @classmethod
-    def join(cls, device: str = "auto") -> "World":
-        """Read torchrun's environment; start the process group when there is more than one process."""
-        rank, size, local = (int(os.environ.get(k, d)) for k, d in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0")))
-        if device != "cpu" and device != "auto" and not device.startswith("cuda"):
-            raise ValueError(f"train.device = {device} is not known; use auto, cpu or cuda")
-        if device.startswith("cuda") and not torch.cuda.is_available():
-            raise ValueError(f"train.device = {device}, but torch finds no GPU here; use auto or cpu, or install a torch for CUDA")
-        cuda = device != "cpu" and torch.cuda.is_available()
-        chosen = torch.device("cpu") if not cuda else torch.device(device if ":" in device else f"cuda:{local}")
-        if cuda:
-            torch.cuda.set_device(chosen)
-        if size > 1 and not dist.is_initialized():
-            dist.init_process_group("nccl" if cuda else "gloo", timeout=WAIT)
-        return cls(rank, size, chosen)
-
-    def barrier(self) -> None:
-        if self.size > 1:
-            dist.barrier()
-
-    def leave(self) -> None:
-        if self.size > 1 and dist.is_initialized():
-            dist.destroy_process_group()
+from ernie5.parallel.whole_state import load_whole, whole_shards
+from ernie5.parallel.world import World
 
 
 class LossOfModel(nn.Module):
@@ -76,6 +39,7 @@ class TorchEngine:
         self, model: nn.Module, optimizer: torch.optim.Optimizer, world: World, clip: float = 1.0, bf16: bool = False, elastic: bool = False
     ) -> None:
         self.model, self.optimizer, self.world, self.clip, self.bf16 = model, optimizer, world, clip, bf16
+        self.data_rank, self.data_size = world.rank, world.size
         self.runner: nn.Module = LossOfModel(model)
         if world.size > 1:
             ids = [world.device.index] if world.device.type == "cuda" else None
@@ -107,14 +71,14 @@ class TorchEngine:
         return StepResult(float(norm), skipped)
 
     def sum_over_data(self, x: Tensor) -> Tensor:
-        if self.world.size > 1:
-            dist.all_reduce(x)
-        return x
+        return self.world.sum(x)
 
-    def state_dict(self) -> dict[str, Tensor]:
-        weights = {f"model.{name}": tensor.detach() for name, tensor in self.model.state_dict().items()}
-        return weights | optimizer_tensors(self.model, self.optimizer)
+    def sum_over_world(self, x: Tensor) -> Tensor:
+        return self.world.sum(x)
 
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        self.model.load_state_dict(model_tensors(state))
-        load_optimizer_tensors(self.model, self.optimizer, state)
+    def shards(self) -> Iterator[Shard]:
+        """Every rank holds the same: the first one hands it out."""
+        return whole_shards(self.model, self.optimizer) if self.world.rank == 0 else iter(())
+
+    def load(self, reader: Reader) -> None:
+        load_whole(self.model, self.optimizer, reader)

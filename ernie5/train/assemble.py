@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from hashlib import blake2b
 
 import torch
@@ -22,7 +23,8 @@ from ernie5.model.elastic_space import ElasticSpace
 from ernie5.model.router_balance import RouterBalance
 from ernie5.model.unified_transformer import UnifiedTransformer
 from ernie5.objectives.modality_weights import EqualWeights, PosteriorWeights
-from ernie5.parallel.torch_engine import TorchEngine, World
+from ernie5.parallel.build import StepConfig, build_engine
+from ernie5.parallel.world import World
 from ernie5.recipe import Recipe
 from ernie5.run.parts import load_part
 from ernie5.tokenizers.vision.understanding import UnderstandingEncoder
@@ -107,8 +109,8 @@ def build_training(recipe: Recipe, tokenizers: Tokenizers, corpus: Corpus, quara
     """Model, engine and loader at step 0."""
     model = build_model(recipe, vocabulary_of(recipe, tokenizers)).to(world.device)
     bf16 = recipe.train.precision == "bf16" or (recipe.train.precision == "auto" and world.device.type == "cuda")
-    optimizer = make_optimizer(model, recipe.train.optimizer)
-    engine = TorchEngine(model, optimizer, world, recipe.train.optimizer.clip, bf16, elastic=recipe.elastic.on)
+    engine = build_engine(recipe.parallel, model, partial(make_optimizer, config=recipe.train.optimizer), world,
+                          StepConfig(recipe.train.optimizer.clip, bf16, recipe.elastic.on))
     maker = SampleMaker(
         read=corpus.sample, reject=quarantine.reject, accept=quarantine.accept, encoder=Encoder(tokenizers, recipe.data.cache_gib),
         grouping=grouping_of(recipe, tokenizers), roles=recipe.data.roles, seed=recipe.run.seed, layout=layout_of(recipe, tokenizers),
@@ -116,7 +118,7 @@ def build_training(recipe: Recipe, tokenizers: Tokenizers, corpus: Corpus, quara
     mixture = mixture_of(recipe, {name: len(source) for name, source in corpus.sources.items()})
     weighting = PosteriorWeights if recipe.train.modality_weighting == "posterior" else EqualWeights
     return Training(
-        model=model, engine=engine, loader=Loader(maker, mixture, widths_of(model.vocabulary), world.rank, world.size, stream_of(recipe)),
+        model=model, engine=engine, loader=Loader(maker, mixture, widths_of(model.vocabulary), engine.data_rank, engine.data_size, stream_of(recipe)),
         balance=RouterBalance(model, recipe.train.balance_speed), modality_weights=weighting(recipe.train.loss_weights),
         objective=Objective(load_part(recipe.train.objective)(), model),
         elastic=ElasticSpace(recipe.elastic, recipe.model, model.vocabulary.num_codebooks), seed=recipe.run.seed,

@@ -14,7 +14,8 @@ from typing import Any
 
 from ernie5.config import fingerprint
 from ernie5.data_pipelines.encode import Tokenizers
-from ernie5.parallel.torch_engine import World
+from ernie5.parallel.shards import InMemory
+from ernie5.parallel.world import World
 from ernie5.run.checkpoint import Checkpoint, CheckpointError, latest_checkpoint, load_checkpoint, save_checkpoint
 from ernie5.run.folder import RunFolder
 from ernie5.train.prepare import Corpus
@@ -40,7 +41,7 @@ def start(run: Training, corpus: Corpus, folder: RunFolder, prints: dict[str, st
         if settings.start_load == "all":
             restore(run, origin, corpus, prints)
         else:
-            run.load_weights(origin.tensors)
+            run.load_weights(InMemory(origin.tensors))
         log.info("starting from %s, step %d (%s)", settings.start_from, origin.step, settings.start_load)
 
 
@@ -58,7 +59,7 @@ def restore(run: Training, saved: Checkpoint, corpus: Corpus, prints: dict[str, 
         corpus.sources[name].check_unchanged(shards)
     for name in corpus.sources.keys() - state["sources"].keys():
         log.info("the source %s is new since step %d; it is drawn from its beginning", name, saved.step)
-    run.restore(saved.tensors, state["training"])
+    run.restore(InMemory(saved.tensors), state["training"])
 
 
 def find_run(spec: str | Path) -> tuple[RunFolder, int | None]:
@@ -89,7 +90,7 @@ def checkpoint(run: Training, corpus: Corpus, folder: RunFolder, prints: dict[st
         sources = {name: source.fingerprints for name, source in corpus.sources.items()}
         state: dict[str, Any] = {"training": run.state(), "tokenizers": prints, "sources": sources, "lineage": recipe.run.start_from}
         try:
-            save_checkpoint(folder.checkpoints, run.step, run.tensors(), state, run_id=recipe.run.name,
+            save_checkpoint(folder.checkpoints, run.step, {shard.name: shard.data for shard in run.shards()}, state, run_id=recipe.run.name,
                             fingerprint=fingerprint(recipe), keep_last=recipe.train.keep_last)
         except CheckpointError as error:
             log.error("%s", error)

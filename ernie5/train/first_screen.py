@@ -7,7 +7,7 @@ import logging
 import torch
 
 from ernie5.model.elastic_space import ElasticConfig
-from ernie5.parallel.torch_engine import World
+from ernie5.parallel.world import World
 from ernie5.recipe import Recipe
 from ernie5.run.checkpoint import list_steps
 from ernie5.run.folder import RunFolder

@@ -16,7 +16,7 @@ import torch
 from ernie5.config import check_unchanged, load_config, to_yaml
 from ernie5.data_pipelines.encode_ahead import encode_ahead
 from ernie5.data_pipelines.quarantine import Quarantine
-from ernie5.parallel.torch_engine import World
+from ernie5.parallel.world import World
 from ernie5.recipe import Recipe
 from ernie5.run.checkpoint import list_steps
 from ernie5.run.folder import RunFolder
@@ -116,7 +116,7 @@ def _run(recipe: Recipe, folder: RunFolder, world: World) -> int:
     with tracker(recipe, folder, world.rank == 0) as track, contextlib.closing(run.loader):
 
         def write(numbers: dict) -> None:
-            length = shape_of_step(recipe.train, numbers["step"], world.size).length
+            length = shape_of_step(recipe.train, numbers["step"], run.engine.data_size).length
             numbers = numbers | utilization(numbers, length)
             if world.rank == 0:
                 metrics.append(numbers["step"], numbers)

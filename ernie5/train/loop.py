@@ -19,7 +19,7 @@ from ernie5.data_pipelines.mixture import EndOfData
 from ernie5.model.elastic import touched
 from ernie5.objectives.next_group import TargetCounts
 from ernie5.parallel.engine import MicroBatch
-from ernie5.parallel.torch_engine import World
+from ernie5.parallel.world import World
 from ernie5.run.progress import progress
 from ernie5.run.signals import StopRequest
 from ernie5.train.metrics import elastic_metrics, step_metrics
@@ -79,15 +79,15 @@ def train(run: Training, config: TrainConfig, world: World, hooks: Hooks) -> boo
 def train_step(run: Training, config: TrainConfig, world: World) -> dict:
     """One global step; the metrics of metrics.py and `step_tokens`."""
     slots, elastic = run.elastic.config.slots, run.elastic.config.on
-    then = shape_of_step(config, run.step + 1, world.size, slots) if config.prepares_ahead else None
-    batch = run.loader.next(shape_of_step(config, run.step, world.size, slots), then)
+    then = shape_of_step(config, run.step + 1, run.engine.data_size, slots) if config.prepares_ahead else None
+    batch = run.loader.next(shape_of_step(config, run.step, run.engine.data_size, slots), then)
     drawn = draw(run.elastic, batch, run.seed, run.step, world.device)
     counts, tokens = global_counts(run, drawn.micro_batches, world)
     run.objective.begin(counts, run.modality_weights.weights())
     losses = run.engine.forward_backward(drawn.micro_batches, run.objective)
     lr = learning_rate(config.schedule, run.step, config.steps)
     result = run.engine.optimizer_step(lr, touched(drawn.submodels, run.model.config) if elastic else None)
-    load, even = (run.engine.sum_over_data(of(len(run.balance.biases))) for of in (run.objective.load, run.objective.even))
+    load, even = (run.engine.sum_over_world(of(run.model.config.num_moe_layers)) for of in (run.objective.load, run.objective.even))
     run.tokens += tokens
     metrics: dict = step_metrics(run.step, losses, result, lr, run.tokens, load.sum(dim=1))
     metrics |= elastic_metrics(drawn.submodels, run.model.config)
@@ -113,4 +113,4 @@ def agreed(requested: bool, run: Training, world: World) -> bool:
     """Whether any rank was asked to stop: all of them then stop after the same step."""
     if world.size == 1:
         return requested
-    return bool(run.engine.sum_over_data(torch.tensor(float(requested), device=world.device)) > 0)
+    return bool(run.engine.sum_over_world(torch.tensor(float(requested), device=world.device)) > 0)

@@ -6,7 +6,7 @@ Random streams need no state: they are functions of seed and counters.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -19,7 +19,7 @@ from ernie5.model.unified_transformer import Hidden, UnifiedTransformer
 from ernie5.objectives.modality_weights import EqualWeights, PosteriorWeights, Weights
 from ernie5.objectives.next_group import Losses, TargetCounts
 from ernie5.parallel.engine import Engine, MicroBatch
-from ernie5.parallel.optimizer_state import model_tensors
+from ernie5.parallel.shards import Reader, Shard, WeightsOnly
 from ernie5.sequence import Kind
 from ernie5.train.expert_health import ExpertHealth
 
@@ -44,10 +44,13 @@ class Training:
     def __post_init__(self) -> None:
         config = self.model.config
         self.health = ExpertHealth(config.num_layers, config.top_k)
-        self.router_load = torch.zeros(len(self.balance.biases), len(Kind), config.num_experts)
+        self.router_load = torch.zeros(config.num_moe_layers, len(Kind), config.num_experts)
 
-    def tensors(self) -> dict[str, Tensor]:
-        return {**self.engine.state_dict(), "router_load": self.router_load}
+    def shards(self) -> Iterator[Shard]:
+        """This process's share of all tensors that a checkpoint holds."""
+        yield from self.engine.shards()
+        if self.engine.world.rank == 0:
+            yield Shard.whole("router_load", self.router_load)
 
     def state(self) -> dict:
         return {
@@ -55,17 +58,17 @@ class Training:
             "modality_weights": self.modality_weights.state(),
         }
 
-    def restore(self, tensors: Mapping[str, Tensor], state: dict) -> None:
+    def restore(self, reader: Reader, state: dict) -> None:
         """Go on exactly where the checkpoint was written."""
-        self.router_load.copy_(tensors["router_load"])
-        self.engine.load_state_dict({k: v for k, v in tensors.items() if k != "router_load"})
+        self.router_load.copy_(reader.read("router_load"))
+        self.engine.load(reader)
         self.step, self.tokens = state["step"], state["tokens"]
         self.loader.restore(LoaderState.from_json(state["loader"]))
         self.modality_weights.load(state["modality_weights"])
 
-    def load_weights(self, tensors: Mapping[str, Tensor]) -> None:
+    def load_weights(self, reader: Reader) -> None:
         """Start a new run from another run's weights only."""
-        self.model.load_state_dict(model_tensors(tensors))
+        self.engine.load(WeightsOnly(reader))
 
 
 class Objective:

@@ -13,7 +13,7 @@ from tiny_world import small_model
 from two_ranks import MODEL, STEPS, one_step
 
 from ernie5.config import to_yaml
-from ernie5.parallel.torch_engine import World
+from ernie5.parallel.world import World
 
 ELASTIC = ("train.rows=4", "train.steps=3", "model.num_layers=5", "elastic.slots=2", "elastic.depth={probability: 0.5, sizes: [4]}",
            "elastic.width={probability: 0.5, sizes: [2, 3]}", "elastic.sparsity={probability: 0.5, sizes: [1]}")

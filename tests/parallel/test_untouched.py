@@ -10,13 +10,18 @@ from ernie5.model.elastic import FULL, SubModel, touched
 from ernie5.objectives.modality_weights import Weights
 from ernie5.objectives.next_group import NextGroupLoss, TargetCounts
 from ernie5.parallel.engine import MicroBatch
-from ernie5.parallel.torch_engine import TorchEngine, World
+from ernie5.parallel.torch_engine import TorchEngine
 from ernie5.parallel.untouched import untouched_rows
+from ernie5.parallel.world import World
 from ernie5.train.optimizer import OptimizerConfig, make_optimizer
 from ernie5.train.training import Objective
 
 CONFIG = dataclasses.replace(SMALL, num_layers=6)
 HALF = SubModel(keep_layers=(0, 2, 3, 4, 5), experts=((0, 3), (0, 1), (1, 2), (0, 2), (1, 3), (0, 1), (2, 3)))
+
+
+def whole_state(engine: TorchEngine) -> dict[str, torch.Tensor]:
+    return {shard.name: shard.data for shard in engine.shards()}
 
 
 def step(engine: TorchEngine, submodels: list[SubModel], masked: bool = True) -> None:
@@ -48,9 +53,9 @@ def changed_rows(before: dict, after: dict) -> dict[str, set[int] | bool]:
 
 
 def test_what_no_sub_model_ran_stays_bit_for_bit(engine) -> None:
-    before = {k: v.clone() for k, v in engine.state_dict().items()}
+    before = {k: v.clone() for k, v in whole_state(engine).items()}
     step(engine, [HALF])
-    changed = changed_rows(before, engine.state_dict())
+    changed = changed_rows(before, whole_state(engine))
     for name, rows in changed.items():
         if "balance_bias" in name or name.startswith("optimizer.step") and "layers.1." not in name:
             continue
@@ -64,18 +69,18 @@ def test_what_no_sub_model_ran_stays_bit_for_bit(engine) -> None:
 
 
 def test_an_expert_that_one_slot_ran_moves(engine) -> None:
-    before = {k: v.clone() for k, v in engine.state_dict().items()}
+    before = {k: v.clone() for k, v in whole_state(engine).items()}
     step(engine, [HALF, SubModel(experts=((1, 2),) * 7)])
-    changed = changed_rows(before, engine.state_dict())
+    changed = changed_rows(before, whole_state(engine))
     assert changed["model.layers.0.moe.experts.up"] == {0, 1, 2, 3} and changed["model.layers.1.moe.experts.up"] == {1, 2}
     assert changed["model.layers.2.moe.experts.up"] == {1, 2}
 
 
 def test_without_the_mask_momentum_would_move_them(engine) -> None:
     """The trap that the mask is there for: a gradient of zero is not no step."""
-    before = {k: v.clone() for k, v in engine.state_dict().items()}
+    before = {k: v.clone() for k, v in whole_state(engine).items()}
     step(engine, [SubModel(experts=HALF.experts)], masked=False)
-    assert changed_rows(before, engine.state_dict())["model.layers.0.moe.experts.up"] == {0, 1, 2, 3}
+    assert changed_rows(before, whole_state(engine))["model.layers.0.moe.experts.up"] == {0, 1, 2, 3}
 
 
 def test_all_touched_is_the_plain_step() -> None:
@@ -84,7 +89,7 @@ def test_all_touched_is_the_plain_step() -> None:
         model = small_model(CONFIG)
         engine = TorchEngine(model, make_optimizer(model, OptimizerConfig()), World(0, 1, torch.device("cpu")))
         step(engine, [FULL, FULL], masked)
-        states.append({k: v.clone() for k, v in engine.state_dict().items()})
+        states.append({k: v.clone() for k, v in whole_state(engine).items()})
     assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
 
 

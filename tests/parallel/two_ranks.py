@@ -19,7 +19,9 @@ from ernie5.model.router_balance import RouterBalance
 from ernie5.objectives.modality_weights import Weights
 from ernie5.objectives.next_group import NextGroupLoss, TargetCounts
 from ernie5.parallel.engine import MicroBatch
-from ernie5.parallel.torch_engine import TorchEngine, World
+from ernie5.parallel.torch_engine import TorchEngine
+from ernie5.parallel.whole_state import whole_shards
+from ernie5.parallel.world import World
 from ernie5.train.optimizer import OptimizerConfig, make_optimizer
 from ernie5.train.training import Objective
 
@@ -58,9 +60,14 @@ def one_step(world: World, name: str) -> tuple[TorchEngine, dict[str, torch.Tens
     return engine, found | {"load": load, "bias": torch.stack(balance.biases)}
 
 
+def everything(engine: TorchEngine) -> dict[str, torch.Tensor]:
+    """A copy of the weights and moments that this rank holds."""
+    return {shard.name: shard.data.clone() for shard in whole_shards(engine.model, engine.optimizer)}
+
+
 def not_finite(world: World, engine: TorchEngine) -> None:
     """Rank 1 computes a loss of NaN: no rank may move."""
-    before = {name: tensor.clone() for name, tensor in engine.state_dict().items()}
+    before = everything(engine)
 
     def loss(runner, micro_batch):
         hidden = runner(micro_batch.packed, micro_batch.submodel)
@@ -71,7 +78,7 @@ def not_finite(world: World, engine: TorchEngine) -> None:
     engine.optimizer.zero_grad(set_to_none=True)
     engine.forward_backward([MicroBatch(batch([["mixed"]], length=256))], loss)
     assert engine.optimizer_step(1e-2).skipped
-    after = engine.state_dict()
+    after = everything(engine)
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
 
 

@@ -10,7 +10,8 @@ from ernie5.data_pipelines.collate import collate
 from ernie5.objectives.modality_weights import Weights
 from ernie5.objectives.next_group import NextGroupLoss, TargetCounts
 from ernie5.parallel.engine import MicroBatch
-from ernie5.parallel.torch_engine import TorchEngine, World
+from ernie5.parallel.torch_engine import TorchEngine
+from ernie5.parallel.world import World
 from ernie5.recipe import Recipe
 from ernie5.train.job import check_recipe, resume_run
 from ernie5.train.optimizer import OptimizerConfig, make_optimizer

@@ -9,7 +9,8 @@ from ernie5.model.router_balance import RouterBalance
 from ernie5.objectives.modality_weights import Weights
 from ernie5.objectives.next_group import NextGroupLoss, TargetCounts
 from ernie5.parallel.engine import MicroBatch
-from ernie5.parallel.torch_engine import TorchEngine, World
+from ernie5.parallel.torch_engine import TorchEngine
+from ernie5.parallel.world import World
 from ernie5.train.optimizer import OptimizerConfig, make_optimizer
 from ernie5.train.schedule import ScheduleConfig, learning_rate
 from ernie5.train.training import Objective

@@ -27,7 +27,7 @@ def test_a_step_that_is_not_finite_moves_nothing(micro, tmp_path, monkeypatch) -
 
     def watched(run, config, world):
         metrics = original(run, config, world)
-        states[run.step] = {name: tensor.clone() for name, tensor in run.tensors().items()}
+        states[run.step] = {shard.name: shard.data.clone() for shard in run.shards()}
         return metrics
 
     monkeypatch.setattr(loop, "train_step", watched)

@@ -1,0 +1,40 @@
+"""The engine that a plan names, over a model that was built whole. Engines are imported when asked for: Megatron's takes seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from ernie5.model.unified_transformer import UnifiedTransformer
+from ernie5.parallel.engine import Engine
+from ernie5.parallel.plan import ParallelPlan
+from ernie5.parallel.world import World
+
+MakeOptimizer = Callable[[nn.Module], torch.optim.Optimizer]
+
+
+@dataclass(frozen=True)
+class StepConfig:
+    """`clip`: largest gradient norm of a step. `bf16`: products in bf16, weights and moments fp32. `elastic`: layers may be left out."""
+
+    clip: float = 1.0
+    bf16: bool = False
+    elastic: bool = False
+
+
+def build_engine(
+    plan: ParallelPlan, model: UnifiedTransformer, make_optimizer: MakeOptimizer, world: World, config: StepConfig = StepConfig()  # noqa: B008
+) -> Engine:
+    """`model` has its initial weights, the same on every rank, and is on `world.device`; the engine takes from it what it needs.
+    `make_optimizer(part)` makes the optimizer of what this process holds.
+    """
+    match plan.engine:
+        case "torch":
+            from ernie5.parallel.torch_engine import TorchEngine
+
+            return TorchEngine(model, make_optimizer(model), world, config.clip, config.bf16, config.elastic)
+        case _:
+            raise ValueError(f"parallel.engine = {plan.engine} is not available in this version; use parallel.engine = torch")
