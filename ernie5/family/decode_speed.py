@@ -19,8 +19,8 @@ from ernie5.data_pipelines.collate import Widths
 from ernie5.generate.choose import Sampling
 from ernie5.generate.session import Session
 from ernie5.generate.text import text_block
+from ernie5.model.text_head import EXCLUDED
 from ernie5.model.unified_transformer import UnifiedTransformer
-from ernie5.objectives.next_token import EXCLUDED
 from ernie5.sequence import PackedSequence
 from ernie5.tokenizers.special_tokens import NUM_SPECIAL_TOKENS, SpecialToken
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ernie5.model.heads import Heads
-from ernie5.objectives.next_token import EXCLUDED
+from ernie5.model.text_head import EXCLUDED
 
 
 @dataclass(frozen=True)

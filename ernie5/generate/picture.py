@@ -13,7 +13,7 @@ from torch import Tensor
 from ernie5.data_pipelines.group_vision import pooled_coords, scale_block
 from ernie5.generate.session import Fed, Session
 from ernie5.generate.text import text_block
-from ernie5.objectives.next_token import restrict
+from ernie5.model.text_head import restrict
 from ernie5.sequence import Choice, Kind, Modality, TokenGroups
 from ernie5.tokenizers.base import Quantizer
 from ernie5.tokenizers.special_tokens import SpecialToken

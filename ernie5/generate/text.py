@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ernie5.generate.session import Session
-from ernie5.objectives.next_token import EXCLUDED
+from ernie5.model.text_head import EXCLUDED
 from ernie5.sequence import Kind, TokenGroups
 from ernie5.tokenizers.special_tokens import NUM_SPECIAL_TOKENS, SpecialToken
 from ernie5.uni_rope import line_coords

@@ -11,6 +11,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ernie5.model.config import ModelConfig, Vocabulary
+from ernie5.model.text_head import TextHead
 
 
 class Heads(nn.Module):
@@ -18,7 +19,7 @@ class Heads(nn.Module):
 
     def __init__(self, config: ModelConfig, vocabulary: Vocabulary) -> None:
         super().__init__()
-        self.text = nn.Linear(config.dim, vocabulary.text, bias=False)
+        self.text = TextHead(config.dim, vocabulary.text)
         self.vision = nn.Linear(config.dim, vocabulary.bits)
         self.audio_norms = nn.ModuleList(nn.RMSNorm(config.dim) for _ in range(vocabulary.num_codebooks))
         self.audio = nn.ModuleList(

@@ -20,7 +20,6 @@ from ernie5.model.unified_transformer import Hidden
 from ernie5.objectives.modality_weights import Weights
 from ernie5.objectives.next_codec import next_codec_sum
 from ernie5.objectives.next_scale import next_scale_sum
-from ernie5.objectives.next_token import next_token_sum
 from ernie5.sequence import PackedSequence
 
 
@@ -64,12 +63,12 @@ class TargetCounts:
 
 def next_group_loss(hidden: Hidden, heads: Heads, packed: PackedSequence, counts: TargetCounts, weights: Weights) -> Losses:
     """This micro-batch's share of the step's loss; heads are applied here."""
-    text = next_token_sum(heads.text(hidden.text), packed.text_target, packed.text_weight, packed.text_choice) / max(counts.text, 1e-9)
+    text = (heads.text.nll(hidden.text, packed.text_target, packed.text_choice) * packed.text_weight).sum() / max(counts.text, 1e-9)
     has_next = packed.next_target >= 0
     if hidden.next_text is None:
         multi_token = text.new_zeros(())
     else:
-        summed = next_token_sum(heads.text(hidden.next_text), packed.next_target[has_next], packed.text_weight[has_next])
+        summed = (heads.text.nll(hidden.next_text, packed.next_target[has_next]) * packed.text_weight[has_next]).sum()
         multi_token = summed / max(counts.multi_token, 1e-9)
     vision = next_scale_sum(heads.vision(hidden.vision), packed.vision_target, packed.vision_weight) / max(counts.vision, 1e-9)
     audio_logits = tuple(heads.audio_logits(q, h) for q, h in enumerate(hidden.audio))

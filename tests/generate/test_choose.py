@@ -9,7 +9,7 @@ from ernie5.generate.picture import generate_picture
 from ernie5.generate.session import Session
 from ernie5.generate.sound import generate_sound
 from ernie5.generate.text import text_block
-from ernie5.objectives.next_token import restrict
+from ernie5.model.text_head import restrict
 from ernie5.sequence import Choice, Modality
 from ernie5.tokenizers.special_tokens import SpecialToken
 

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from tiny_world import batch, small_model
 
 from ernie5.data_pipelines.group_vision import scale_weights
+from ernie5.model.text_head import NEXT_FRAME_OR_END, TextHead
 from ernie5.objectives.modality_weights import EqualWeights, PosteriorWeights, Weights
 from ernie5.objectives.next_group import TargetCounts, next_group_loss
 from ernie5.objectives.next_scale import next_scale_sum
-from ernie5.objectives.next_token import NEXT_FRAME_OR_END, next_token_sum
 from ernie5.sequence import Choice
 from ernie5.tokenizers.special_tokens import SpecialToken
 
@@ -21,9 +21,10 @@ def test_control_tokens_agree() -> None:
 
 
 def test_restricted_choice_is_a_two_way_softmax() -> None:
-    logits, target = torch.randn(3, 64), torch.tensor([SpecialToken.EOV, SpecialToken.NEXT_FRAME, 40])
+    head, hidden, target = TextHead(8, 64), torch.randn(3, 8), torch.tensor([SpecialToken.EOV, SpecialToken.NEXT_FRAME, 40])
+    logits = head(hidden)
     choice = torch.tensor([Choice.NEXT_OR_END, Choice.NEXT_OR_END, Choice.ANY])
-    loss = next_token_sum(logits, target, torch.tensor([1.0, 2.0, 0.5]), choice)
+    loss = (head.nll(hidden, target, choice) * torch.tensor([1.0, 2.0, 0.5])).sum()
     two = logits[:2, list(NEXT_FRAME_OR_END)].log_softmax(-1)
     expected = -(two[0, 1] + 2 * two[1, 0]) + 0.5 * F.cross_entropy(logits[2:], target[2:])
     torch.testing.assert_close(loss, expected)

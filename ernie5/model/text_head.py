@@ -1,14 +1,17 @@
-"""Text: cross-entropy of the next token, and of the token after it.
+"""The head over text ids: logits for people and sampling, and -log p of targets for training.
+
+    nll_m = -log softmax(restrict(W h_m))[target_m]
 
 A target may be chosen among a few classes only (decision 5: at the end of a frame {NEXT_FRAME, EOV}); the others then get no probability.
-Report: §2.1 (NTP + MTP). Letters: m targets, V text ids.
+Training asks for `nll` and never for logits, so that another head may make them in pieces or split over ranks.
+Report: Fig. 1. Letters: m targets, D width, V text ids.
 """
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ernie5.sequence import Choice
 
@@ -24,9 +27,15 @@ def restrict(logits: Tensor, choice: Tensor) -> Tensor:
     return logits.masked_fill(excluded, EXCLUDED)
 
 
-def next_token_sum(logits: Tensor, target: Tensor, weight: Tensor, choice: Tensor | None = None) -> Tensor:
-    """Weighted sum of -log p(target): logits `m V`, target `m`, weight `m` -> scalar in nats."""
-    logits = logits.float()
-    if choice is not None:
-        logits = restrict(logits, choice)
-    return (F.cross_entropy(logits, target, reduction="none") * weight).sum()
+class TextHead(nn.Linear):
+    """hidden `m D` -> logits `m V`."""
+
+    def __init__(self, dim: int, vocab_size: int) -> None:
+        super().__init__(dim, vocab_size, bias=False)
+
+    def nll(self, hidden: Tensor, target: Tensor, choice: Tensor | None = None) -> Tensor:
+        """hidden `m D`, target `m`, choice `m` -> `m` nats, float32."""
+        logits = self(hidden).float()
+        if choice is not None:
+            logits = restrict(logits, choice)
+        return F.cross_entropy(logits, target, reduction="none")
