@@ -117,8 +117,9 @@ def build_training(recipe: Recipe, tokenizers: Tokenizers, corpus: Corpus, quara
     )
     mixture = mixture_of(recipe, {name: len(source) for name, source in corpus.sources.items()})
     weighting = PosteriorWeights if recipe.train.modality_weighting == "posterior" else EqualWeights
+    loader = Loader(maker, mixture, widths_of(model.vocabulary), engine.data_rank, engine.data_size, stream_of(recipe))
     return Training(
-        model=model, engine=engine, loader=Loader(maker, mixture, widths_of(model.vocabulary), engine.data_rank, engine.data_size, stream_of(recipe)),
+        model=model, engine=engine, loader=loader,
         balance=RouterBalance(model, recipe.train.balance_speed), modality_weights=weighting(recipe.train.loss_weights),
         objective=Objective(load_part(recipe.train.objective)(), model),
         elastic=ElasticSpace(recipe.elastic, recipe.model, model.vocabulary.num_codebooks), seed=recipe.run.seed,

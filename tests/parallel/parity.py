@@ -1,7 +1,7 @@
 """Five steps of any engine under any plan on the same documents of four modalities, and what one process makes of them.
 
-`train(world, plan, …)` runs on every rank (see rank_pool.py); `whole` puts together what all ranks hold afterwards. Multi-token prediction and
-next-codec prediction are on, and with `elastic` every step draws two sub-models: fewer layers, fewer experts, a smaller top-k.
+`train(world, plan, …)` runs on every rank (see rank_pool.py); `whole` puts together what all ranks hold afterwards. Multi-token and next-codec
+prediction are on, and with `elastic` every step draws two sub-models: fewer layers, fewer experts, a smaller top-k.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ HALF = tuple(tuple(sorted({layer % 2, 2 + (layer // 2) % 2})) for layer in range
 
 @dataclass(frozen=True)
 class Trained:
-    """What one rank saw of a run: `losses` steps x 5, gradient norms, routers' counts and biases of all layers, and its shards at the end."""
+    """What one rank saw of a run: `losses` steps x 5, gradient norms, the last router counts of all layers, and its shards at the end."""
 
     losses: torch.Tensor
     norms: tuple[float, ...]
@@ -56,10 +56,14 @@ def plan_of(settings: dict) -> ParallelPlan:
 
 def make_engine(world: World, settings: dict, elastic: bool, model: ModelConfig = MODEL, clip: float = 1.0) -> Engine:
     built = small_model(model).to(world.device)
-    return build_engine(plan_of(settings), built, partial(make_optimizer, config=OptimizerConfig()), world, StepConfig(clip, False, elastic))
+    optimizer = partial(make_optimizer, config=OptimizerConfig())
+    return build_engine(plan_of(settings), built, optimizer, world, StepConfig(clip, False, elastic))
 
 
-def run_steps(engine: Engine, steps: range, elastic: bool, model: ModelConfig = MODEL) -> tuple[torch.Tensor, tuple[float, ...], torch.Tensor]:
+Ran = tuple[torch.Tensor, tuple[float, ...], torch.Tensor]
+
+
+def run_steps(engine: Engine, steps: range, elastic: bool, model: ModelConfig = MODEL) -> Ran:
     """Losses, norms and the last step's router counts of these steps; every micro-batch is one row."""
     objective, balance = Objective(NextGroupLoss(), engine.model), RouterBalance(engine.model, speed=0.01)
     losses, norms, load = [], [], torch.zeros(0)
