@@ -28,6 +28,7 @@ from ernie5.model.extract import extract
 from ernie5.model.unified_transformer import UnifiedTransformer
 from ernie5.objectives.modality_weights import Weights
 from ernie5.objectives.next_group import TargetCounts, next_group_loss
+from ernie5.parallel.parts import whole_parts
 from ernie5.parallel.untouched import as_before
 from ernie5.sequence import Modality, PackedSequence, Role
 from ernie5.tokenizers.vision.multiscale_residual import MultiscaleResidualQuantizer
@@ -101,7 +102,7 @@ def cost(config: ModelConfig, rows: int, length: int, rounds: int, device: str) 
         next_group_loss(which(batch, submodel), which.heads, batch, counts, Weights()).total.backward()
         if step:
             mask = touched([submodel], which.config) if submodel != FULL else None
-            with as_before(which, optimizers[id(which)], mask):
+            with as_before(which, optimizers[id(which)], mask, whole_parts(which, True)):
                 optimizers[id(which)].step()
         which.zero_grad(set_to_none=True)
 

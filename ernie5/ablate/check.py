@@ -14,7 +14,7 @@ from ernie5.ablate.parts import check_parts
 from ernie5.ablate.plan import Plan, PlannedRun
 from ernie5.config import check_unchanged, fingerprint, load_config
 from ernie5.model.count import ModelSize
-from ernie5.parallel.whole_state import model_tensors
+from ernie5.parallel.shards import model_tensors
 from ernie5.recipe import Recipe
 from ernie5.run.parts import load_part
 from ernie5.train.assemble import build_model, planned_size, vocabulary_of

@@ -24,7 +24,7 @@ from ernie5.model.config import ModelConfig
 from ernie5.model.count import ModelSize, count
 from ernie5.model.elastic import SubModel
 from ernie5.model.extract import cut_config, cut_tensors
-from ernie5.parallel.whole_state import model_tensors
+from ernie5.parallel.shards import model_tensors
 from ernie5.recipe import Recipe
 from ernie5.run.checkpoint import Checkpoint
 from ernie5.run.folder import RunFolder

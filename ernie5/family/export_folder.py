@@ -22,7 +22,7 @@ from ernie5.family.standalone import WEIGHTS, Sizes, write_model
 from ernie5.model.config import ModelConfig
 from ernie5.model.elastic import always_kept
 from ernie5.model.elastic_space import AxisConfig, ElasticConfig
-from ernie5.parallel.whole_state import model_tensors
+from ernie5.parallel.shards import model_tensors
 from ernie5.recipe import Recipe
 from ernie5.run.checkpoint import Checkpoint, save_checkpoint
 from ernie5.run.files import atomic_write, sync_folder

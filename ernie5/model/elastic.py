@@ -104,9 +104,9 @@ def thinned(num_layers: int, num_codebooks: int, keep: int) -> tuple[int, ...]:
     return tuple(sorted(always | {middle[(2 * i + 1) * len(middle) // (2 * wanted)] for i in range(wanted)}))
 
 
-def has_row_per_expert(part: str, tensor: Tensor, num_experts: int) -> bool:
+def has_row_per_expert(part: str, shape: tuple[int, ...], num_experts: int) -> bool:
     """Whether a tensor of a layer (`part`: its name below the layer) holds one row for each routed expert."""
-    return part.startswith(("moe.experts.", "moe.router.")) and tensor.ndim > 0 and tensor.shape[0] == num_experts
+    return part.startswith(("moe.experts.", "moe.router.")) and shape[:1] == (num_experts,)
 
 
 class Touched(NamedTuple):

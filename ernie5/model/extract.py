@@ -63,7 +63,7 @@ def cut_tensors(tensors: Mapping[str, Tensor], submodel: SubModel, config: Model
 
 def _rows(tensor: Tensor, part: str, submodel: SubModel, layer: int, config: ModelConfig) -> Tensor:
     """Of tensors with a row per expert, those of the live experts."""
-    return tensor[_live(submodel, layer, config)] if has_row_per_expert(part, tensor, config.num_experts) else tensor
+    return tensor[_live(submodel, layer, config)] if has_row_per_expert(part, tuple(tensor.shape), config.num_experts) else tensor
 
 
 def _live(submodel: SubModel, layer: int, config: ModelConfig) -> list[int]:

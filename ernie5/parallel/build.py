@@ -35,6 +35,6 @@ def build_engine(
         case "torch":
             from ernie5.parallel.torch_engine import TorchEngine
 
-            return TorchEngine(model, make_optimizer(model), world, config.clip, config.bf16, config.elastic)
+            return TorchEngine(model, make_optimizer, world, config.clip, config.bf16, config.elastic, plan)
         case _:
             raise ValueError(f"parallel.engine = {plan.engine} is not available in this version; use parallel.engine = torch")

@@ -13,6 +13,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from ernie5.model.elastic import FULL, Elastic, Touched
+from ernie5.model.unified_transformer import UnifiedTransformer
 from ernie5.objectives.next_group import Losses
 from ernie5.parallel.shards import Reader, Shard
 from ernie5.parallel.world import World
@@ -44,7 +45,7 @@ class Engine(Protocol):
     """
 
     world: World
-    model: nn.Module
+    model: UnifiedTransformer
     data_rank: int
     data_size: int
 

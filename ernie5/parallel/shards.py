@@ -72,6 +72,11 @@ class WeightsOnly:
         return self.reader.read(name, at, shape)
 
 
+def model_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights and buffers among a checkpoint's tensors, under the model's own names."""
+    return {name.removeprefix("model."): tensor for name, tensor in state.items() if name.startswith("model.")}
+
+
 def assemble(shards: Iterable[Shard]) -> dict[str, Tensor]:
     """Whole tensors from the shards of all processes. ValueError where an element is missing, doubled, or shapes disagree."""
     whole: dict[str, Tensor] = {}

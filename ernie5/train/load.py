@@ -8,7 +8,7 @@ from pathlib import Path
 from ernie5.config import load_config
 from ernie5.generate.generator import Generator
 from ernie5.model.unified_transformer import UnifiedTransformer
-from ernie5.parallel.whole_state import model_tensors
+from ernie5.parallel.shards import model_tensors
 from ernie5.parallel.world import World
 from ernie5.recipe import Recipe
 from ernie5.run.checkpoint import Checkpoint

@@ -1,6 +1,7 @@
 """A step leaves weights and moments of what it did not run as they were, bit for bit, and moves the rest as ever."""
 
 import dataclasses
+from functools import partial
 
 import pytest
 import torch
@@ -36,7 +37,7 @@ def step(engine: TorchEngine, submodels: list[SubModel], masked: bool = True) ->
 def engine() -> TorchEngine:
     """After a step of the full model, so that all moments are there."""
     model = small_model(CONFIG)
-    engine = TorchEngine(model, make_optimizer(model, OptimizerConfig()), World(0, 1, torch.device("cpu")), elastic=True)
+    engine = TorchEngine(model, partial(make_optimizer, config=OptimizerConfig()), World(0, 1, torch.device("cpu")), elastic=True)
     step(engine, [FULL])
     return engine
 
@@ -87,7 +88,7 @@ def test_all_touched_is_the_plain_step() -> None:
     states = []
     for masked in (True, False):
         model = small_model(CONFIG)
-        engine = TorchEngine(model, make_optimizer(model, OptimizerConfig()), World(0, 1, torch.device("cpu")))
+        engine = TorchEngine(model, partial(make_optimizer, config=OptimizerConfig()), World(0, 1, torch.device("cpu")))
         step(engine, [FULL, FULL], masked)
         states.append({k: v.clone() for k, v in whole_state(engine).items()})
     assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
@@ -95,7 +96,7 @@ def test_all_touched_is_the_plain_step() -> None:
 
 def test_rows_by_name() -> None:
     part = touched([HALF], CONFIG)
-    rows = lambda name, *shape: untouched_rows(name, torch.zeros(shape), part)  # noqa: E731
+    rows = lambda name, *shape: untouched_rows(name, shape, part)  # noqa: E731
     assert rows("layers.0.moe.experts.up", 4, 2, 2) == [1, 2] and rows("multi_token.layer.moe.router.weight", 4, 2) == [0, 1]
     assert rows("layers.1.attention.out.weight", 4, 4) is None and rows("layers.0.attention.out.weight", 4, 4) == []
     assert rows("embeddings.understanding.layers.1.mix.weight", 4, 4) == [] and rows("heads.text.weight", 4, 4) == []

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,8 +20,8 @@ from ernie5.model.router_balance import RouterBalance
 from ernie5.objectives.modality_weights import Weights
 from ernie5.objectives.next_group import NextGroupLoss, TargetCounts
 from ernie5.parallel.engine import MicroBatch
+from ernie5.parallel.parts import shards_of, whole_parts
 from ernie5.parallel.torch_engine import TorchEngine
-from ernie5.parallel.whole_state import whole_shards
 from ernie5.parallel.world import World
 from ernie5.train.optimizer import OptimizerConfig, make_optimizer
 from ernie5.train.training import Objective
@@ -42,7 +43,7 @@ def one_step(world: World, name: str) -> tuple[TorchEngine, dict[str, torch.Tens
     """Losses, gradients, balance counts and new weights of one step on this rank's rows."""
     rows, slots = STEPS[name], SLOTS.get(name, (FULL,))
     model = small_model(MODEL)
-    engine = TorchEngine(model, make_optimizer(model, OptimizerConfig()), world, elastic=name in SLOTS)
+    engine = TorchEngine(model, partial(make_optimizer, config=OptimizerConfig()), world, elastic=name in SLOTS)
     packed = [batch([row], length=256, seed=seed) for seed, row in enumerate(rows)]
     counts = sum((TargetCounts.of(p) for p in packed), start=TargetCounts(0.0, 0.0, 0.0, 0.0))
     share = len(rows) // (len(slots) * world.size)
@@ -62,7 +63,7 @@ def one_step(world: World, name: str) -> tuple[TorchEngine, dict[str, torch.Tens
 
 def everything(engine: TorchEngine) -> dict[str, torch.Tensor]:
     """A copy of the weights and moments that this rank holds."""
-    return {shard.name: shard.data.clone() for shard in whole_shards(engine.model, engine.optimizer)}
+    return {shard.name: shard.data.clone() for shard in shards_of(engine.model, engine.optimizer, whole_parts(engine.model, True))}
 
 
 def not_finite(world: World, engine: TorchEngine) -> None:

@@ -1,5 +1,7 @@
 """Runs whose data end or change: epochs that are given, and a resume with other weights and one more source."""
 
+from functools import partial
+
 import pytest
 import torch
 from micro_run import micro_recipe, run_micro, same_run, train_until_death
@@ -58,7 +60,7 @@ def test_a_rank_whose_rows_are_all_empty_trains_on_nothing() -> None:
     model, packed = small_model(), batch([["text_to_image"], ["mixed"]], length=160)
     nothing, losses = collate([[], []], 160, WIDTHS), []
     for parts in ([packed], [packed, nothing]):
-        engine = TorchEngine(model, make_optimizer(model, OptimizerConfig()), World(0, 1, torch.device("cpu")))
+        engine = TorchEngine(model, partial(make_optimizer, config=OptimizerConfig()), World(0, 1, torch.device("cpu")))
         model.zero_grad()
         objective = Objective(NextGroupLoss(), model)
         objective.begin(sum((TargetCounts.of(p) for p in parts), start=TargetCounts(0.0, 0.0, 0.0, 0.0)), Weights())

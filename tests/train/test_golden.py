@@ -1,5 +1,7 @@
 """The first losses of the backbone on fixed documents, so that a change that is not maths keeps them, and one that is gets noticed."""
 
+from functools import partial
+
 import pytest
 import torch
 from tiny_world import batch, small_model
@@ -29,7 +31,7 @@ GOLDEN = [
 def first_losses(num_steps: int) -> list[list[float]]:
     """Four micro-batches a step, with history flips, other documents every step."""
     model = small_model(random_heads=False)
-    engine = TorchEngine(model, make_optimizer(model, OptimizerConfig()), World(0, 1, torch.device("cpu")))
+    engine = TorchEngine(model, partial(make_optimizer, config=OptimizerConfig()), World(0, 1, torch.device("cpu")))
     objective, balance, losses = Objective(NextGroupLoss(), model), RouterBalance(model, speed=0.01), []
     for step in range(1, num_steps + 1):
         packed = [batch([row], length=256, seed=10 * step + i, history=HistoryConfig()) for i, row in enumerate(ROWS)]
