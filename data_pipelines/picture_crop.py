@@ -1,6 +1,6 @@
 """Which part of a picture the model gets, and at which size: the largest centred window of the wanted aspect, or another one inside it.
 
-    aspect = w / h * stretch;   window = zoom * the largest window of this aspect;   its corner = (x, y) * (picture - window),   x, y in 0..1
+    aspect = w / h * stretch;   window = zoom * the largest window of this aspect;   corner = (x, y) * (picture - window),  x, y in 0..1
 
 Ours. Letters: h, w the wanted size.
 """
