@@ -23,7 +23,7 @@ from ernie5.sequence import Modality, Role, Sample, Segment
 
 def decode_record(record: Record, limits: MediaLimits, sample_rate_hz: int = 16000, view: View = PLAIN) -> Sample:
     """Decode all members of a record, in order, as `view` wants them. Raises BadSample, which names the record and the reason; whether
-    it is raised never depends on the view.
+    it is raised does not depend on what was drawn.
     """
     segments = []
     for number, member in enumerate(record.members):

@@ -21,8 +21,8 @@ from ernie5.sequence import Sample
 
 @dataclass(frozen=True)
 class Views:
-    """Sources whose samples are other ones in every draw: `read(draw) -> Sample` raises ValueError where a plain reading does. Those of
-    `other_lengths` may also have another number of positions.
+    """Sources whose samples are other ones in every draw: `read(draw) -> Sample` raises ValueError for a damaged place, in every draw of
+    it. Those of `other_lengths` may also have another number of positions.
     """
 
     read: Callable[[Draw], Sample]
