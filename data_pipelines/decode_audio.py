@@ -25,8 +25,11 @@ _LOUDEST = 4.0              # float files above were not scaled to [-1, 1]
 _RATES_HZ = (2_000, 400_000)
 
 
-def decode_audio(data: bytes, limits: MediaLimits, sample_rate_hz: int = 16000) -> Tensor:
-    """Encoded bytes -> float32 `n`, at most `limits.audio_seconds` at `sample_rate_hz`. Raises BadMedia."""
+def decode_audio(data: bytes, limits: MediaLimits, sample_rate_hz: int = 16000, speed: float = 1.0, fastest: float = 1.0) -> Tensor:
+    """Encoded bytes -> float32 `n`, at most `limits.audio_seconds` at `sample_rate_hz`. Raises BadMedia.
+
+    Played `speed` times as fast, tempo and pitch together. As much is read as `fastest` needs, so what is damaged is so at any speed.
+    """
     if len(data) > limits.max_bytes:
         raise BadMedia(f"the sound has {len(data)} bytes, more than max_bytes = {limits.max_bytes}")
     if sniff(data) not in FORMATS:
@@ -35,7 +38,7 @@ def decode_audio(data: bytes, limits: MediaLimits, sample_rate_hz: int = 16000) 
         raise BadMedia("the sound is cut short: its header promises more bytes than there are")
     try:
         with soundfile.SoundFile(BytesIO(data)) as file:
-            samples, rate_hz = _read(file, limits)  # n c
+            samples, rate_hz = _read(file, limits, fastest)  # n c
     except BadMedia:
         raise
     except Exception as error:  # libsndfile's errors, and whatever odd headers make of numpy
@@ -43,22 +46,22 @@ def decode_audio(data: bytes, limits: MediaLimits, sample_rate_hz: int = 16000) 
     if not np.isfinite(samples).all() or np.abs(samples).max() > _LOUDEST:
         raise BadMedia("the sound has samples far outside [-1, 1] or not numbers at all")
     mono = samples.mean(axis=1)
-    if rate_hz != sample_rate_hz:
-        mono = soxr.resample(mono, rate_hz, sample_rate_hz)
+    if rate_hz * speed != sample_rate_hz:
+        mono = soxr.resample(mono, rate_hz * speed, sample_rate_hz)
     mono = mono[:max(1, round(limits.audio_seconds * sample_rate_hz))]
     if not len(mono):
         raise BadMedia("the sound is too short to give one sample")
     return torch.from_numpy(mono.astype(np.float32).clip(-1, 1))
 
 
-def _read(file: soundfile.SoundFile, limits: MediaLimits) -> tuple[np.ndarray, int]:
+def _read(file: soundfile.SoundFile, limits: MediaLimits, fastest: float) -> tuple[np.ndarray, int]:
     if not _RATES_HZ[0] <= file.samplerate <= _RATES_HZ[1]:
         raise BadMedia(f"a sample rate of {file.samplerate} Hz is outside {_RATES_HZ[0]} to {_RATES_HZ[1]} Hz")
     if file.channels > limits.max_channels:
         raise BadMedia(f"the sound has {file.channels} channels, more than max_channels = {limits.max_channels}")
     if file.frames > limits.max_seconds * file.samplerate:
         raise BadMedia(f"the sound lasts {file.frames / file.samplerate:.6g} s by its header, more than max_seconds = {limits.max_seconds}")
-    wanted = min(file.frames, math.ceil((limits.audio_seconds + _MARGIN_S) * file.samplerate))
+    wanted = min(file.frames, math.ceil((limits.audio_seconds * fastest + _MARGIN_S) * file.samplerate))
     if wanted < 1:
         raise BadMedia("the sound holds no samples")
     samples = file.read(wanted, dtype="float32", always_2d=True)

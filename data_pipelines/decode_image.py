@@ -1,4 +1,4 @@
-"""Image bytes to pixels: JPEG, PNG or WEBP -> uint8 1 3 h w, upright RGB, cropped at the centre and scaled to one size.
+"""Image bytes to pixels: JPEG, PNG or WEBP -> uint8 1 3 h w, upright RGB, cropped (at the centre) and scaled to one size.
 
 16 bits per channel are scaled to 8, palettes, grey and CMYK become RGB (colour profiles are ignored), transparent parts become white,
 EXIF orientation is applied. The size is read first: a picture above the cap is refused before it is decoded.
@@ -8,6 +8,7 @@ Letters: h, w the wanted size.
 
 from __future__ import annotations
 
+import math
 import warnings
 from io import BytesIO
 
@@ -18,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from ernie5.data_pipelines.media_limits import BadMedia, MediaLimits, VisionSize, reason_of
+from ernie5.data_pipelines.picture_crop import CENTRE, Crop, fit, nearest
 from ernie5.data_pipelines.sniff_media import describe, png_damage
 
 FORMATS = ("JPEG", "PNG", "WEBP")
@@ -27,13 +29,13 @@ _TURN = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: I
          5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90}
 
 
-def decode_image(data: bytes, limits: MediaLimits) -> Tensor:
-    """Encoded bytes -> uint8 `1 3 h w` of `limits.image_size`. Raises BadMedia."""
+def decode_image(data: bytes, limits: MediaLimits, crop: Crop = CENTRE, sizes: tuple[VisionSize, ...] = ()) -> Tensor:
+    """Encoded bytes -> uint8 `1 3 h w` of `limits.image_size`, or of one of `sizes` whose aspect is nearer. Raises BadMedia."""
     if len(data) > limits.max_bytes:
         raise BadMedia(f"the image has {len(data)} bytes, more than max_bytes = {limits.max_bytes}")
     try:
         with Image.open(BytesIO(data), formats=FORMATS) as image:
-            return _pixels(image, data, limits)
+            return _pixels(image, data, limits, crop, (limits.image_size, *sizes))
     except BadMedia:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # Pillow's own cap lies far above ours
@@ -42,36 +44,27 @@ def decode_image(data: bytes, limits: MediaLimits) -> Tensor:
         raise BadMedia(f"not a readable JPEG, PNG or WEBP image but {describe(data)}: {reason_of(error)}") from error
 
 
-def fit(image: Image.Image, size: VisionSize, pixel_aspect: float = 1.0) -> Image.Image:
-    """The largest centred part of the aspect of `size`, scaled to it with an antialiasing filter. `pixel_aspect`: width / height."""
-    width, height = image.width * pixel_aspect, float(image.height)
-    kept_width = min(width, height * size.width / size.height) / pixel_aspect
-    kept_height = min(height, width * size.height / size.width)
-    left, top = (image.width - kept_width) / 2, (image.height - kept_height) / 2
-    box = (left, top, min(left + kept_width, image.width), min(top + kept_height, image.height))  # rounding must not leave the picture
-    return image.resize((size.width, size.height), Image.Resampling.LANCZOS, box=box)
-
-
 def to_tensor(image: Image.Image) -> Tensor:
     """RGB image -> uint8 `1 3 h w`."""
     return torch.from_numpy(rearrange(np.array(image), "h w c -> 1 c h w").copy())
 
 
-def _pixels(image: Image.Image, data: bytes, limits: MediaLimits) -> Tensor:
+def _pixels(image: Image.Image, data: bytes, limits: MediaLimits, crop: Crop, sizes: tuple[VisionSize, ...]) -> Tensor:
     if image.width * image.height > limits.max_pixels:
         raise BadMedia(f"the image has {image.width} x {image.height} pixels, more than max_pixels = {limits.max_pixels}")
     if getattr(image, "is_animated", False) and image.format != "MPO":  # an MPO is a photo with a second view or a preview
         raise BadMedia("the image is animated; convert it to a video")
     if image.format == "PNG" and (damage := png_damage(data)):
         raise BadMedia(f"the PNG file is damaged: {damage}")
-    size = limits.image_size
+    width, height = image.size
     # JPEG can decode at 1/2, 1/4, 1/8; twice the wanted size on both sides leaves the filter enough to work with
-    image.draft(None, (2 * max(size.height, size.width),) * 2)
+    image.draft(None, (math.ceil(2 * max(max(size.height, size.width) for size in sizes) * crop.detail),) * 2)
     image.load()
     turn = _orientation(image)
+    size = nearest(sizes, *((height, width) if turn >= 5 else (width, height)))
     if turn >= 5:  # sides swap
-        size = VisionSize(height=size.width, width=size.height)
-    image = _on_white(fit(_eight_bit(image), size))
+        size, crop = VisionSize(height=size.width, width=size.height), crop.on_its_side()
+    image = _on_white(fit(_eight_bit(image), size, crop=crop))
     return to_tensor(image.transpose(_TURN[turn]) if turn in _TURN else image)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from ernie5.data_pipelines.augment import PLAIN, View, one_caption
 from ernie5.data_pipelines.decode_audio import decode_audio
 from ernie5.data_pipelines.decode_image import decode_image
 from ernie5.data_pipelines.decode_video import decode_video
@@ -20,28 +21,31 @@ from ernie5.data_pipelines.write_shards import Member
 from ernie5.sequence import Modality, Role, Sample, Segment
 
 
-def decode_record(record: Record, limits: MediaLimits, sample_rate_hz: int = 16000) -> Sample:
-    """Decode all members of a record, in order. Raises BadSample, which names the record and the reason."""
+def decode_record(record: Record, limits: MediaLimits, sample_rate_hz: int = 16000, view: View = PLAIN) -> Sample:
+    """Decode all members of a record, in order, as `view` wants them. Raises BadSample, which names the record and the reason; whether
+    it is raised does not depend on what was drawn.
+    """
     segments = []
     for number, member in enumerate(record.members):
         try:
-            segments.append(Segment(member.modality, decode_member(member, limits, sample_rate_hz), Role.GENERATE))
+            segments.append(Segment(member.modality, decode_member(member, limits, sample_rate_hz, view), Role.GENERATE))
         except BadMedia as error:
             raise BadSample(record.id, f"segment {number} ({member.modality.value}): {error}") from error
-    return Sample(record.id, tuple(segments), record.attributes)
+    kept = tuple(segments) if view.caption is None else one_caption(tuple(segments), view.caption)
+    return Sample(record.id, kept, record.attributes)
 
 
-def decode_member(member: Member, limits: MediaLimits, sample_rate_hz: int = 16000) -> str | Tensor:
+def decode_member(member: Member, limits: MediaLimits, sample_rate_hz: int = 16000, view: View = PLAIN) -> str | Tensor:
     """One encoded file -> str, uint8 `t c h w` or float32 `n`. Raises BadMedia."""
     match member.modality:
         case Modality.TEXT:
             return decode_text(member.data, limits)
         case Modality.IMAGE:
-            return decode_image(member.data, limits)
+            return decode_image(member.data, limits, view.crop, view.sizes)
         case Modality.VIDEO:
-            return decode_video(member.data, limits)
+            return decode_video(member.data, limits, view.crop)
         case Modality.AUDIO:
-            return decode_audio(member.data, limits, sample_rate_hz)
+            return decode_audio(member.data, limits, sample_rate_hz, view.speed, view.fastest)
 
 
 def decode_text(data: bytes, limits: MediaLimits) -> str:

@@ -18,8 +18,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ernie5.data_pipelines.decode_image import fit, to_tensor
+from ernie5.data_pipelines.decode_image import to_tensor
 from ernie5.data_pipelines.media_limits import BadMedia, MediaLimits, VisionSize, reason_of
+from ernie5.data_pipelines.picture_crop import CENTRE, Crop, fit
 from ernie5.data_pipelines.sniff_media import describe, is_cut, mp4_samples, sniff
 
 DEMUXERS = {"MP4": "mov", "MATROSKA": "matroska", "AVI": "avi"}
@@ -29,8 +30,10 @@ _ROUNDING_S = Fraction(1, 500)  # time stamps in whole milliseconds may be late 
 _TURN = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_270}
 
 
-def decode_video(data: bytes, limits: MediaLimits) -> Tensor:
-    """Encoded bytes -> uint8 `t 3 h w` of `limits.video_size`, t = 1 + temporal_stride * k <= num_frames. Raises BadMedia."""
+def decode_video(data: bytes, limits: MediaLimits, crop: Crop = CENTRE) -> Tensor:
+    """Encoded bytes -> uint8 `t 3 h w` of `limits.video_size`, t = 1 + temporal_stride * k <= num_frames; one `crop` for all frames.
+    Raises BadMedia.
+    """
     if len(data) > limits.max_bytes:
         raise BadMedia(f"the clip has {len(data)} bytes, more than max_bytes = {limits.max_bytes}")
     if sniff(data) not in DEMUXERS:
@@ -50,7 +53,7 @@ def decode_video(data: bytes, limits: MediaLimits) -> Tensor:
             _check_header(container, stream, limits)
             stream.codec_context.options = options
             stream.thread_type = "NONE"
-            return _choose(_frames(container, stream, limits), limits)
+            return _choose(_frames(container, stream, limits), limits, crop)
     except BadMedia:
         raise
     except Exception as error:  # FFmpeg's errors, and what PyAV makes of odd streams
@@ -101,29 +104,29 @@ def _frames(container, stream, limits: MediaLimits) -> Iterator[tuple[Fraction, 
             yield time - first, shown_s, frame, stream.sample_aspect_ratio or Fraction(1)
 
 
-def _choose(frames: Iterator[tuple[Fraction, Fraction, av.VideoFrame, Fraction]], limits: MediaLimits) -> Tensor:
+def _choose(frames: Iterator[tuple[Fraction, Fraction, av.VideoFrame, Fraction]], limits: MediaLimits, crop: Crop) -> Tensor:
     step = 1 / Fraction(limits.fps).limit_denominator(100_000)
     chosen: list[Tensor] = []
     shown = None  # the picture on the screen, since `time`, and known to stay until `until`
     time = until = Fraction(0)
     for time, shown_s, frame, aspect in frames:
         while shown and len(chosen) < limits.num_frames and len(chosen) * step + _ROUNDING_S < time:
-            chosen.append(_pixels(*shown, limits.video_size))
+            chosen.append(_pixels(*shown, limits.video_size, crop))
         if len(chosen) == limits.num_frames:
             break
         shown, until = (frame, aspect), time + shown_s
     if shown is None:
         raise BadMedia("the clip holds no frames")
     while len(chosen) < limits.num_frames and (len(chosen) * step <= time + _ROUNDING_S or len(chosen) * step + _ROUNDING_S < until):
-        chosen.append(_pixels(*shown, limits.video_size))
+        chosen.append(_pixels(*shown, limits.video_size, crop))
     shortest = min(1 + limits.temporal_stride, limits.num_frames)
-    chosen += [_pixels(*shown, limits.video_size)] * (shortest - len(chosen))
+    chosen += [_pixels(*shown, limits.video_size, crop)] * (shortest - len(chosen))
     return torch.cat(chosen[:1 + (len(chosen) - 1) // limits.temporal_stride * limits.temporal_stride])
 
 
-def _pixels(frame: av.VideoFrame, aspect: Fraction, size: VisionSize) -> Tensor:
+def _pixels(frame: av.VideoFrame, aspect: Fraction, size: VisionSize, crop: Crop) -> Tensor:
     turn = round(getattr(frame, "rotation", 0)) % 360
     if turn in (90, 270):
-        size = VisionSize(height=size.width, width=size.height)
-    image = fit(Image.fromarray(frame.to_ndarray(format="rgb24")), size, float(aspect))
+        size, crop = VisionSize(height=size.width, width=size.height), crop.on_its_side()
+    image = fit(Image.fromarray(frame.to_ndarray(format="rgb24")), size, float(aspect), crop)
     return to_tensor(image.transpose(_TURN[turn]) if turn in _TURN else image)

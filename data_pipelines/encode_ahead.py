@@ -12,8 +12,11 @@ from ernie5.run.progress import progress
 
 
 def encode_ahead(maker: SampleMaker, sizes: dict[str, int], at_most: int) -> None:
-    """Fill the encoder's memory with all samples of all sources, if there are no more than `at_most`. Damaged ones are left to training."""
-    samples = [(source, index) for source, size in sizes.items() for index in range(size)]
+    """Fill the encoder's memory with all samples of all sources, if there are no more than `at_most`. Damaged ones are left to training,
+    and so are sources that are augmented: their samples are other ones in every draw.
+    """
+    augmented = maker.views.sources if maker.views else frozenset()
+    samples = [(source, index) for source, size in sizes.items() if source not in augmented for index in range(size)]
     if not 0 < len(samples) <= at_most:
         return
 

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from ernie5.data_pipelines.coded_bytes import from_bytes, to_bytes
 from ernie5.data_pipelines.encode import CodedSample
 from ernie5.data_pipelines.mixture import Draw, EndOfData, Mixture
-from ernie5.data_pipelines.sample_maker import SampleMaker, key_of
+from ernie5.data_pipelines.sample_maker import SampleMaker
 from ernie5.data_pipelines.workers import WorkerDied, Workers
 
 AHEAD = 4  # samples asked for and not yet used, per worker
@@ -27,21 +27,21 @@ class Fetch:
         self.scout: Mixture | None = None           # where the asking stands, ahead of the stream
         self.fresh: dict[str, CodedSample] = {}     # what the batch at hand must not decode twice
 
-    def _work(self, source: str, place: int) -> bytes:
+    def _work(self, draw: Draw) -> bytes:
         """What a worker does; it touches nothing that another thread may have locked when the process was forked."""
-        return to_bytes(self.maker.encoder.code(self.maker.read(source, place)))
+        return to_bytes(self.maker.encoder.code(self.maker.sample(draw)))
 
     def get(self, draw: Draw) -> CodedSample | str:
         """The sample, encoded, or the reason why it cannot be used."""
-        key = key_of(draw)
+        key = self.maker.key(draw)
         coded = self.fresh.get(key) or self.maker.encoder.recall(key)
         if coded is not None:
             self.asked.pop(key, None)
             return coded
         try:
             if self.workers is None:
-                return self.maker.encoder.encode(key, self.maker.read(draw.source, draw.place))
-            coded = from_bytes((self.asked.pop(key, None) or self.workers.submit(draw.source, draw.place)).result())
+                return self.maker.encoder.encode(key, self.maker.sample(draw))
+            coded = from_bytes((self.asked.pop(key, None) or self.workers.submit(draw)).result())
         except WorkerDied:
             raise
         except ValueError as damage:
@@ -51,13 +51,13 @@ class Fetch:
 
     def ask(self, draw: Draw) -> None:
         """Let a worker begin with this sample, if it is not at hand."""
-        key = key_of(draw)
+        key = self.maker.key(draw)
         if self.workers and len(self.asked) < 2 * self.room and not (
                 key in self.asked or key in self.fresh or self.maker.encoder.recall(key) is not None):
-            self.asked[key] = self.workers.submit(draw.source, draw.place)
+            self.asked[key] = self.workers.submit(draw)
 
-    def ask_ahead(self, mixture: Mixture, known: Callable[[str], bool]) -> None:
-        """Let workers begin with what the mixture draws next, but for what is `known` by key."""
+    def ask_ahead(self, mixture: Mixture, known: Callable[[Draw], bool]) -> None:
+        """Let workers begin with what the mixture draws next, but for what is `known`."""
         if self.workers is None:
             return
         if self.scout is None:
@@ -65,14 +65,14 @@ class Fetch:
         try:
             while self.scout.drawn < mixture.drawn + self.room and len(self.asked) < self.room:
                 draw = self.scout.draw()
-                if not known(key_of(draw)):
+                if not known(draw):
                     self.ask(draw)
         except EndOfData:
             pass
 
     def drop(self, draw: Draw) -> None:
         """This draw is not needed after all."""
-        self.asked.pop(key_of(draw), None)
+        self.asked.pop(self.maker.key(draw), None)
 
     def forget(self) -> None:
         """The stream goes on elsewhere: what was asked for is not wanted."""

@@ -2,6 +2,7 @@
 
     txt                   the member KEY.txt, a text by its ending          jpg|png|webp     the first of these that is there
     json:caption          the text at this key of KEY.json (json:meta.title: inside a map; info.json:x: of KEY.info.json)
+    json:captions[]       every text of the list at this key, each a segment (json:[]: the JSON is the list)
     text=caption          KEY.caption, whose ending says nothing, is a text (also image=, video=, audio=)
     body, meta.body       in JSONL and Parquet: the text at this key or in this column
 
@@ -19,6 +20,7 @@ from ernie5.data_pipelines.source import Attributes
 from ernie5.data_pipelines.write_shards import MODALITY_OF_EXTENSION, Member
 from ernie5.sequence import Modality
 
+LIST = "[]"
 _KINDS = {m.value: m for m in Modality}
 
 
@@ -30,14 +32,20 @@ class Field:
     modality: Modality
     key: str = ""
 
-    def member(self, data: Mapping[str, bytes], parsed: Mapping[str, object]) -> Member:
-        """The segment of one sample. ValueError when the sample lacks it."""
+    def members(self, data: Mapping[str, bytes], parsed: Mapping[str, object]) -> tuple[Member, ...]:
+        """The segment of one sample, or those of a list of texts. ValueError when the sample lacks it."""
         name = next((n for n in self.names if n in data), None)
         if name is None:
             raise ValueError(f"it has no member {' or '.join(self.names)}; it has {', '.join(data) or 'none'}")
         if not self.key:
-            return Member(self.modality, "txt" if self.modality == Modality.TEXT else name.rpartition(".")[2], data[name])
-        return text_member(parsed[name], self.key)
+            return (Member(self.modality, "txt" if self.modality == Modality.TEXT else name.rpartition(".")[2], data[name]),)
+        if not self.key.endswith(LIST):
+            return (text_member(parsed[name], self.key),)
+        key = self.key.removesuffix(LIST)
+        texts = _at(parsed[name], key) if key else parsed[name]
+        if not isinstance(texts, list) or not texts:
+            raise ValueError(f"its {key or name} is no list of texts, or an empty one")
+        return tuple(text_member({f"{key}[{i}]": text}, f"{key}[{i}]") for i, text in enumerate(texts))
 
 
 def parse_fields(source: str, fields: Sequence[str]) -> tuple[Field, ...]:
@@ -56,12 +64,7 @@ def text_keys(source: str, fields: Sequence[str]) -> tuple[str, ...]:
 
 def text_member(found: object, key: str) -> Member:
     """The text at `key` of a JSON value: at the key itself, or down its dots. ValueError when there is none."""
-    if isinstance(found, dict) and key in found:
-        value = found[key]
-    else:
-        value = found
-        for part in key.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
+    value = _at(found, key)
     if not isinstance(value, str):
         keys = ", ".join(list(map(str, found))[:8])[:120] if isinstance(found, dict) else ""
         what = f"a {type(value).__name__}, not a text" if value is not None else f"missing; there is {keys or 'nothing'}"
@@ -70,6 +73,15 @@ def text_member(found: object, key: str) -> Member:
         return Member(Modality.TEXT, "txt", value.encode())
     except UnicodeEncodeError:
         raise ValueError(f"its {key} holds half of a character (a lone surrogate)") from None
+
+
+def _at(found: object, key: str) -> object:
+    """The value at a key of a JSON map: at the key itself, or down its dots; None when there is none."""
+    if isinstance(found, dict) and key in found:
+        return found[key]
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+    return found
 
 
 def scalars(found: object, without: Sequence[str] = ()) -> Attributes:

@@ -1,7 +1,8 @@
 """One draw -> the groups of one document: read, decode, encode, roles, groups.
 
 A pure function of the draw: roles and history are drawn by (seed, number in the global stream), everything before them depends on the
-sample alone and may be kept. Ours.
+sample alone and may be kept under `SOURCE/PLACE`. Only where a source is augmented (augment.py), what is read depends on the draw too, and
+is kept under `SOURCE/PLACE@NUMBER`. Damage is always that of the place. Ours.
 """
 
 from __future__ import annotations
@@ -18,11 +19,22 @@ from ernie5.run.random_streams import stream
 from ernie5.sequence import Sample
 
 
+@dataclass(frozen=True)
+class Views:
+    """Sources whose samples are other ones in every draw: `read(draw) -> Sample` raises ValueError for a damaged place, in every draw of
+    it. Those of `other_lengths` may also have another number of positions.
+    """
+
+    read: Callable[[Draw], Sample]
+    sources: frozenset[str]
+    other_lengths: frozenset[str]
+
+
 @dataclass
 class SampleMaker:
     """A draw -> the groups of one document. `read(source, place) -> Sample` may raise ValueError for a damaged one, and always gives the
     same for the same place. `layout` names whatever the lengths of documents depend on: lengths that a checkpoint of another one holds
-    are measured anew.
+    are measured anew. `views`: what is read instead where samples are augmented.
     """
 
     read: Callable[[str, int], Sample]
@@ -33,16 +45,29 @@ class SampleMaker:
     roles: RolesConfig
     seed: int
     layout: str = ""
+    views: Views | None = None
+
+    def sample(self, draw: Draw) -> Sample:
+        """What the draw shows, decoded. ValueError when it is damaged."""
+        return self.views.read(draw) if self.views and draw.source in self.views.sources else self.read(draw.source, draw.place)
+
+    def key(self, draw: Draw) -> str:
+        """The name under which the codes of a draw may be kept: equal names, equal codes."""
+        return f"{key_of(draw)}@{draw.number}" if self.views and draw.source in self.views.sources else key_of(draw)
+
+    def shape_key(self, draw: Draw) -> str:
+        """The name under which its shapes may be kept."""
+        return self.key(draw) if self.views and draw.source in self.views.other_lengths else key_of(draw)
 
     def make(self, draw: Draw) -> PackedSample | None:
         """None when the sample is damaged (and has been reported)."""
-        key = key_of(draw)
+        key = self.key(draw)
         coded = self.encoder.recall(key)
         if coded is None:
             try:
-                coded = self.encoder.encode(key, self.read(draw.source, draw.place))
+                coded = self.encoder.encode(key, self.sample(draw))
             except ValueError as damage:
-                self.reject(key, str(damage))
+                self.reject(key_of(draw), str(damage))
                 return None
         self.accept()
         return self.packed(coded, draw.number)
@@ -59,5 +84,5 @@ class SampleMaker:
 
 
 def key_of(draw: Draw) -> str:
-    """The name of a sample's place, under which what was made of it is kept."""
+    """The name of a sample's place."""
     return f"{draw.source}/{draw.place}"

@@ -18,7 +18,8 @@ class SourceConfig:
     (1.5 = once and a half; null = without end). A source that has given its epochs leaves the mixture.
 
     `path`: a file, a folder, a pattern, a range or a URL; or `demo:` and a path in the demo world. `fields`: the segments of a sample in
-    order (fields.py), empty = by themselves. `disk_gib`: how much of a remote source is kept on this machine.
+    order (fields.py), empty = by themselves. `disk_gib`: how much of a remote source is kept on this machine. `augment`: whether
+    `data.augment` is for this source.
     """
 
     path: str
@@ -26,6 +27,7 @@ class SourceConfig:
     fields: tuple[str, ...] = ()
     disk_gib: float = 20.0
     epochs: float | None = None
+    augment: bool = True
 
     def __post_init__(self) -> None:
         if self.epochs is not None and not 0 < self.epochs < float("inf"):

@@ -15,6 +15,7 @@ from ernie5.data_pipelines.data_files import DataFile, LocalFile, local_files
 from ernie5.data_pipelines.fields import parse_fields, read_json, scalars
 from ernie5.data_pipelines.index_file import Entry
 from ernie5.data_pipelines.indexed_files import IndexChanged, IndexedFiles
+from ernie5.data_pipelines.media_limits import MediaLimits
 from ernie5.data_pipelines.quarantine import Quarantine
 from ernie5.data_pipelines.shard_index import shard_index
 from ernie5.data_pipelines.source import MAX_JSON_BYTES, MAX_MEMBER_BYTES, Attributes, DamagedSample, Record
@@ -32,8 +33,9 @@ class ShardSource(IndexedSource):
     """The samples of some shards, in the order of shard names, then of the shard."""
 
     def __init__(self, name: str, paths: str | Path | Sequence[str | Path | DataFile], quarantine: Quarantine | None = None,
-                 max_member_bytes: int = MAX_MEMBER_BYTES, fields: Sequence[str] = ()):
+                 max_member_bytes: int = MAX_MEMBER_BYTES, fields: Sequence[str] = (), limits: MediaLimits | None = None):
         """`paths`: tar files, folders with tar files, or patterns like `data/train-*.tar`, one or several. `fields`: see fields.py.
+        `limits`: what is above them is not read; `max_member_bytes` is for members whose kind only the sample's own json may know.
 
         What is wrong with a whole shard (a cut tail, unsafe names) is in `problems` and logged as warnings in `quarantine`.
         Raises ValueError when a path holds no shard, or a shard cannot be read as a tar.
@@ -41,6 +43,8 @@ class ShardSource(IndexedSource):
         self.max_member_bytes = max_member_bytes
         self.fields = parse_fields(name, fields)
         self._wanted = {n for field in self.fields for n in field.names}
+        self._kinds = {n: field.modality for field in self.fields if not field.key for n in field.names}
+        self._limits = limits
         files: list[DataFile] = []
         for path in [paths] if isinstance(paths, str | Path) else paths:
             if isinstance(path, str | Path):
@@ -66,7 +70,10 @@ class ShardSource(IndexedSource):
         except (ValueError, OSError) as error:
             raise DamagedSample(self.name, shard, f"({row})", str(error)) from error
         try:
-            data = self._files.read(number, self._needed(entries), _CAPS, self.max_member_bytes)
+            needed = self._needed(entries)
+            if self._limits is not None:
+                self._refuse_large(needed, self._limits)
+            data = self._files.read(number, needed, _CAPS, self.max_member_bytes)
             members, attributes = self._chosen(data) if self.fields else _layout(data)
         except ConnectionError:
             raise
@@ -77,10 +84,23 @@ class ShardSource(IndexedSource):
     def _needed(self, entries: list[Entry]) -> list[Entry]:
         return [e for e in entries if e.name in self._wanted or e.name == "json"] if self.fields else entries
 
+    def _refuse_large(self, entries: list[Entry], limits: MediaLimits) -> None:
+        """ValueError for a text, image, clip or sound that a decoder would refuse for its bytes."""
+        smallest = min(limits.max_bytes, limits.max_text_bytes)
+        if all(length <= smallest for _, _, length, _ in entries):
+            return
+        there = [e.name for e in entries]
+        used = {next((n for n in field.names if n in there), "") for field in self.fields} if self.fields else set(there)
+        for name, _, length, _ in entries:
+            kind = self._kinds.get(name) or MODALITY_OF_EXTENSION.get(name.rpartition(".")[2])
+            limit = "max_text_bytes" if kind is Modality.TEXT else "max_bytes"
+            if kind is not None and name in used and length > getattr(limits, limit):
+                raise ValueError(f"{name} has {length} bytes, more than data.limits.{limit} = {getattr(limits, limit)}")
+
     def _chosen(self, data: dict[str, bytes]) -> tuple[tuple[Member, ...], Attributes]:
         """Segments and attributes as `fields` say."""
         parsed = {name: read_json(part, f"its {name}") for name, part in data.items() if name.rpartition(".")[2] == "json"}
-        members = tuple(field.member(data, parsed) for field in self.fields)
+        members = tuple(member for field in self.fields for member in field.members(data, parsed))
         return members, scalars(parsed.get("json"), [field.key for field in self.fields])
 
 

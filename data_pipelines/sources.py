@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ernie5.data_pipelines.data_files import DataFile, local_files
+from ernie5.data_pipelines.media_limits import MediaLimits
 from ernie5.data_pipelines.quarantine import Quarantine
 from ernie5.data_pipelines.source import DamagedSample, Record, Source
 from ernie5.data_pipelines.source_config import SourceConfig
@@ -21,8 +22,11 @@ __all__ = ["DamagedSample", "Record", "ShardSource", "Source", "SourceConfig", "
 SUFFIXES = (".tar", ".jsonl", ".parquet")
 
 
-def open_source(name: str, config: SourceConfig, quarantine: Quarantine | None = None) -> Source:
-    """The source at `config.path`. ValueError when there is nothing, or not one kind of files; ConnectionError when it is out of reach."""
+def open_source(name: str, config: SourceConfig, quarantine: Quarantine | None = None, limits: MediaLimits | None = None) -> Source:
+    """The source at `config.path`. ValueError when there is nothing, or not one kind of files; ConnectionError when it is out of reach.
+
+    A member that is larger than `limits` allow is refused by what the index says of it, before it is read.
+    """
     if "://" in config.path:
         from ernie5.data_pipelines.remote_files import remote_files
 
@@ -35,7 +39,7 @@ def open_source(name: str, config: SourceConfig, quarantine: Quarantine | None =
                          f"name one kind with a pattern such as *{kinds[0]}")
     match kinds[0]:
         case ".tar":
-            return ShardSource(name, files if "://" in config.path else config.path, quarantine, fields=config.fields)
+            return ShardSource(name, files if "://" in config.path else config.path, quarantine, fields=config.fields, limits=limits)
         case ".jsonl":
             return JsonlSource(name, files, quarantine, config.fields)
         case _:

@@ -127,20 +127,20 @@ class Stream:
         return self.measure.of(look, draw)
 
     def _look(self, draw: Draw) -> Look | str:
-        key = key_of(draw)
+        key = self.maker.shape_key(draw)
         look = self.measure.recall(key)
         if look is not None:
-            if self._is_known(key):
+            if self._is_known(draw):
                 self.fetch.drop(draw)
             return look
         found = self.fetch.get(draw)
         if not isinstance(found, str) and not self.config.window:  # with a window, most are used much later
-            self.fetch.fresh[key] = found
+            self.fetch.fresh[self.maker.key(draw)] = found
         return self.measure.learn(key, found)
 
-    def _is_known(self, key: str) -> bool:
-        """Whether the sample of this key can be packed without its media, and probably will be."""
-        look = self.measure.recall(key)
+    def _is_known(self, draw: Draw) -> bool:
+        """Whether this sample can be packed without its media, and probably will be."""
+        look = self.measure.recall(self.maker.shape_key(draw))
         return isinstance(look, str) or (look is not None and (self.shared or self.config.window > 0))
 
     def _fitted(self, item: Waiting, length: int) -> int:

@@ -1,6 +1,6 @@
-"""Processes that read, decode and encode beside the training: pure functions of (source, place), so order and losses cannot depend on them.
+"""Processes that read, decode and encode beside the training: pure functions of the draw, so order and losses cannot depend on them.
 
-    one thread here per process there:   request (source, place) -> socket -> work -> bytes -> socket -> future
+    one thread here per process there:   request (number, source, place) -> socket -> work -> bytes -> socket -> future
 
 Whoever asked waits for the future, so results come in the order of the stream. A process that dies (out of memory, SIGKILL) is replaced
 and asked again: nothing is lost or done twice; the third death over one sample ends the run with its name. A process whose trainer is
@@ -25,8 +25,10 @@ from queue import SimpleQueue
 
 import torch
 
+from ernie5.data_pipelines.mixture import Draw
+
 log = logging.getLogger(__name__)
-Work = Callable[[str, int], bytes]
+Work = Callable[[Draw], bytes]
 DEATHS = 3           # over one sample, before the run ends
 PATIENCE_S = 1.0     # how long a process may take to end by itself
 DONE, DAMAGED, UNREACHABLE, FAILED = b"d", b"v", b"u", b"f"
@@ -50,14 +52,14 @@ class Workers:
             self.idle.put(child)
         self.threads = ThreadPoolExecutor(num, thread_name_prefix="worker")
 
-    def submit(self, source: str, place: int) -> Future[bytes]:
+    def submit(self, draw: Draw) -> Future[bytes]:
         """Begin the work on one sample, as soon as a process is free; requests are begun in order."""
-        return self.threads.submit(self._ask, source, place)
+        return self.threads.submit(self._ask, draw)
 
-    def _ask(self, source: str, place: int) -> bytes:
+    def _ask(self, draw: Draw) -> bytes:
         child = self.idle.get()
         try:
-            return child.ask(source, place)
+            return child.ask(draw)
         finally:
             self.idle.put(child)
 
@@ -92,13 +94,14 @@ class Child:
                 os._exit(0)
         theirs.close()
 
-    def ask(self, source: str, place: int) -> bytes:
+    def ask(self, draw: Draw) -> bytes:
         """The result for one sample. ValueError: it is damaged; WorkerDied: it kills its process every time."""
+        number, source, place = draw
         for death in range(1, DEATHS + 1):
             if self.pid == 0:
                 self._fork()
             try:
-                send(self.socket, source.encode() + struct.pack("<Q", place))
+                send(self.socket, source.encode() + struct.pack("<QQ", number, place))
                 answer = receive(self.socket)
             except OSError:
                 answer = None
@@ -160,9 +163,9 @@ def serve(connection: socket.socket, work: Work, trainer: int) -> None:
         request = receive(connection)
         if request is None:
             return
-        source, (place,) = request[:-8].decode(), struct.unpack("<Q", request[-8:])
+        source, (number, place) = request[:-16].decode(), struct.unpack("<QQ", request[-16:])
         try:
-            answer = DONE + work(source, place)
+            answer = DONE + work(Draw(number, source, place))
         except ValueError as damage:
             answer = DAMAGED + str(damage).encode()
         except ConnectionError as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ernie5.data_pipelines.augment import AugmentConfig
 from ernie5.data_pipelines.history import HistoryConfig
 from ernie5.data_pipelines.media_limits import MediaLimits
 from ernie5.data_pipelines.roles import RolesConfig
@@ -54,7 +55,7 @@ class DataConfig:
     sources that measure the loss, by name.
     `temperature`: weights of sources are multiplied by size ^ (1 / temperature); null = weights alone. `workers`: processes that read,
     decode and encode ahead, per trainer; they change no batch. `pack_window`: up to this many samples wait while rows are filled by best
-    fit and balanced in cost; 0 = first fit.
+    fit and balanced in cost; 0 = first fit. `augment`: other views of a sample in every draw; held-out data has none.
     """
 
     demo: DemoConfig = DemoConfig()
@@ -62,6 +63,7 @@ class DataConfig:
     heldout: dict[str, SourceConfig] = field(default_factory=lambda: {k: SourceConfig(f"{DEMO}heldout/{k}") for k in HELDOUT_KINDS})
     limits: MediaLimits = MediaLimits()
     roles: RolesConfig = RolesConfig()
+    augment: AugmentConfig = AugmentConfig()
     history: HistoryConfig = HistoryConfig()
     prompt_weight: float = 0.3
     tolerance: float = 0.01
@@ -167,6 +169,8 @@ class Recipe:
         self.train.check()
         self.data.roles.check()
         self.data.check(self.train.stages)
+        if "vision" not in self.tokenizers.parts:
+            self.data.augment.check(self.data.limits.image_size, self.tokenizers.vision.autoencoder.stride)
         self.parallel.check(world_size, self.train.rows)
         levels = self.tokenizers.audio.codec.num_codebooks
         if self.model.num_layers < levels:

@@ -100,13 +100,28 @@ def stream_of(recipe: Recipe) -> StreamConfig:
 def layout_of(recipe: Recipe, tokenizers: Tokenizers) -> str:
     """A text that is another one when documents may have other lengths; what surely changes none is left out."""
     free = {"demo", "sources", "heldout", "tolerance", "cache_gib", "encode_ahead", "temperature", "workers", "pack_window"}
+    if not recipe.data.augment.on:
+        free.add("augment")
     data = {key: value for key, value in to_plain(recipe.data).items() if key not in free}
     prints = [getattr(tokenizers, kind).fingerprint for kind in ("text", "vision", "audio")]
     return blake2b(json.dumps([data, prints, recipe.run.seed], sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
+def check_sizes(recipe: Recipe, tokenizers: Tokenizers) -> None:
+    """ValueError when the vision tokenizer was not trained for one of the sizes that images may get."""
+    vision = tokenizers.vision
+    recipe.data.augment.check(recipe.data.limits.image_size, vision.stride)
+    for i, size in enumerate(recipe.data.augment.aspect_buckets):
+        try:
+            vision.quantizer.scales(size.height // vision.stride, size.width // vision.stride)
+        except ValueError as error:
+            raise ValueError(f"data.augment.aspect_buckets[{i}] = {size.height} x {size.width}: {error}; or take this size away, "
+                             "if no picture of data.sources gets it") from None
+
+
 def build_training(recipe: Recipe, tokenizers: Tokenizers, corpus: Corpus, quarantine: Quarantine, world: World) -> Training:
     """Model, engine and loader at step 0."""
+    check_sizes(recipe, tokenizers)
     model = build_model(recipe, vocabulary_of(recipe, tokenizers)).to(world.device)
     bf16 = recipe.train.precision == "bf16" or (recipe.train.precision == "auto" and world.device.type == "cuda")
     engine = build_engine(recipe.parallel, model, partial(make_optimizer, config=recipe.train.optimizer), world,
@@ -114,6 +129,7 @@ def build_training(recipe: Recipe, tokenizers: Tokenizers, corpus: Corpus, quara
     maker = SampleMaker(
         read=corpus.sample, reject=quarantine.reject, accept=quarantine.accept, encoder=Encoder(tokenizers, recipe.data.cache_gib),
         grouping=grouping_of(recipe, tokenizers), roles=recipe.data.roles, seed=recipe.run.seed, layout=layout_of(recipe, tokenizers),
+        views=corpus.views(),
     )
     mixture = mixture_of(recipe, {name: len(source) for name, source in corpus.sources.items()})
     weighting = PosteriorWeights if recipe.train.modality_weighting == "posterior" else EqualWeights

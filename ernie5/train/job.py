@@ -29,7 +29,7 @@ from ernie5.train.checkpoints import checkpoint, find_checkpoint, find_run, fing
 from ernie5.train.first_screen import first_screen
 from ernie5.train.loop import Hooks, train
 from ernie5.train.mfu import Utilization
-from ernie5.train.prepare import load_tokenizers, open_sources
+from ernie5.train.prepare import load_tokenizers, open_training_sources
 from ernie5.train.profile import StepProfiler
 from ernie5.train.steps import shape_of_step
 from ernie5.train.tracker import tracker
@@ -99,7 +99,7 @@ def _run(recipe: Recipe, folder: RunFolder, world: World) -> int:
     world.barrier()
     tokenizers = load_tokenizers(recipe)
     quarantine = Quarantine(folder.logs / "quarantine.jsonl", recipe.data.tolerance)
-    corpus = open_sources(recipe, recipe.data.sources, quarantine)
+    corpus = open_training_sources(recipe, quarantine)
     run = build_training(recipe, tokenizers, corpus, quarantine, world)
     prints = fingerprints(tokenizers)
     start(run, corpus, folder, prints)

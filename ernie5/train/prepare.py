@@ -9,18 +9,22 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ernie5.data_pipelines.augment import PLAIN, AugmentConfig, View
 from ernie5.data_pipelines.decode_media import decode_record
 from ernie5.data_pipelines.encode import Tokenizers
+from ernie5.data_pipelines.mixture import Draw
 from ernie5.data_pipelines.quarantine import Quarantine
+from ernie5.data_pipelines.sample_maker import Views
 from ernie5.data_pipelines.sources import Source, SourceConfig, open_source
 from ernie5.data_pipelines.synthetic.demo import write_demo
 from ernie5.recipe import DEMO, Recipe
 from ernie5.run.folder import RunFolder
 from ernie5.run.parts import load_part
+from ernie5.run.random_streams import stream
 from ernie5.sequence import Modality, Sample
 from ernie5.tokenizers.audio.codec import AudioCodec
 from ernie5.tokenizers.text import Utf16Tokenizer
@@ -32,14 +36,30 @@ OURS = {"text": Utf16Tokenizer, "vision": VisionGenerationTokenizer, "audio": Au
 
 @dataclass(frozen=True)
 class Corpus:
-    """Opened sources by name, and how their records become samples."""
+    """Opened sources by name, and how their records become samples. `augment`: for those that are augmented; held-out data never is."""
 
     recipe: Recipe
     sources: dict[str, Source]
+    augment: dict[str, AugmentConfig] = field(default_factory=dict)
 
     def sample(self, source: str, index: int) -> Sample:
-        """One decoded sample; ValueError when it is damaged."""
-        return decode_record(self.sources[source].read(index), self.recipe.data.limits, self.recipe.tokenizers.audio.codec.sample_rate_hz)
+        """One decoded sample without any draw, its images in their aspect buckets; ValueError when it is damaged."""
+        config = self.augment.get(source)
+        return self._decoded(source, index, View(sizes=config.aspect_buckets) if config else PLAIN)
+
+    def views(self) -> Views | None:
+        """What training reads instead where a sample is another one in every draw."""
+        drawn = frozenset(name for name, config in self.augment.items() if config.draws)
+        longer = frozenset(name for name in drawn if self.augment[name].changes_lengths)
+        return Views(self._view, drawn, longer) if drawn else None
+
+    def _view(self, draw: Draw) -> Sample:
+        view = self.augment[draw.source].view(stream(self.recipe.run.seed, "augment", draw.number))
+        return self._decoded(draw.source, draw.place, view)
+
+    def _decoded(self, source: str, index: int, view: View) -> Sample:
+        rate_hz = self.recipe.tokenizers.audio.codec.sample_rate_hz
+        return decode_record(self.sources[source].read(index), self.recipe.data.limits, rate_hz, view)
 
 
 def parts_folder(recipe: Recipe) -> RunFolder:
@@ -74,8 +94,15 @@ def placed(recipe: Recipe, source: SourceConfig) -> SourceConfig:
 
 
 def open_sources(recipe: Recipe, sources: dict[str, SourceConfig], quarantine: Quarantine) -> Corpus:
-    """Open sources by name; a missing path is a ValueError that names it."""
-    return Corpus(recipe, {name: open_source(name, placed(recipe, source), quarantine) for name, source in sources.items()})
+    """Open sources by name, as they are; a missing path is a ValueError that names it."""
+    limits = recipe.data.limits
+    return Corpus(recipe, {name: open_source(name, placed(recipe, source), quarantine, limits) for name, source in sources.items()})
+
+
+def open_training_sources(recipe: Recipe, quarantine: Quarantine) -> Corpus:
+    """Open `data.sources`, augmented as the recipe says."""
+    corpus, sources = open_sources(recipe, recipe.data.sources, quarantine), recipe.data.sources
+    return replace(corpus, augment={name: recipe.data.augment for name in sources if sources[name].augment and recipe.data.augment.on})
 
 
 def media_of(corpus: Corpus, kinds: set[Modality], at_most: int) -> Iterable:

@@ -24,7 +24,7 @@ from ernie5.tokenizers.audio.codec import AudioCodec
 from ernie5.tokenizers.audio.train import train_audio_codec
 from ernie5.tokenizers.text_training import train_text_tokenizer
 from ernie5.tokenizers.vision.train import train_vision_tokenizer
-from ernie5.train.prepare import make_demo, media_of, missing_tokenizers, open_sources, parts_folder
+from ernie5.train.prepare import make_demo, media_of, missing_tokenizers, open_training_sources, parts_folder
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def train_one(recipe: Recipe, kind: str) -> None:
     shutil.rmtree(half, ignore_errors=True)
     half.mkdir(parents=True)
     quarantine = Quarantine(RunFolder(Path(recipe.run.folder)).logs / "quarantine.jsonl", recipe.data.tolerance)
-    corpus = open_sources(recipe, recipe.data.sources, quarantine)
+    corpus = open_training_sources(recipe, quarantine)
     config, at_most = recipe.tokenizers, recipe.tokenizers.max_media
     match kind:
         case "text":

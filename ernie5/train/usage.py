@@ -20,7 +20,7 @@ from ernie5.run.folder import RunFolder
 from ernie5.run.progress import progress
 from ernie5.sequence import Kind
 from ernie5.train.packed_samples import batches_of, num_samples
-from ernie5.train.prepare import open_sources
+from ernie5.train.prepare import open_training_sources
 
 
 @torch.no_grad()
@@ -30,7 +30,7 @@ def measure_usage(recipe: Recipe, folder: RunFolder, generator: Generator, at_mo
     Layers that `submodel` leaves out count nothing. The model is left in evaluation mode. ValueError when a source is missing.
     """
     model, device = generator.model.eval(), next(generator.model.parameters()).device
-    corpus = open_sources(recipe, recipe.data.sources, Quarantine(folder.logs / "quarantine.jsonl", recipe.data.tolerance))
+    corpus = open_training_sources(recipe, Quarantine(folder.logs / "quarantine.jsonl", recipe.data.tolerance))
     counts = torch.zeros(model.config.num_moe_layers, len(Kind), model.config.num_experts, dtype=torch.int64)
     with progress("expert usage", total=num_samples(corpus, at_most)) as bar:
         for batch in batches_of(corpus, generator, at_most):

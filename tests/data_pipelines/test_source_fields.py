@@ -7,6 +7,8 @@ from test_sources import tar_of
 
 from ernie5.config import load_config
 from ernie5.data_pipelines.fields import parse_fields, text_keys
+from ernie5.data_pipelines.indexed_files import IndexedFiles
+from ernie5.data_pipelines.media_limits import MediaLimits
 from ernie5.data_pipelines.sources import DamagedSample, SourceConfig, open_source
 from ernie5.data_pipelines.write_shards import Member, ShardWriter
 from ernie5.recipe import Recipe
@@ -117,3 +119,40 @@ def test_kinds_ranges_and_what_is_compressed(tmp_path):
         for path in (tmp_path / "z" / name, tmp_path / "z", tmp_path / "z" / "*"):
             with pytest.raises(ValueError, match="is compressed .*gunzip"):
                 open_source("s", SourceConfig(str(path)))
+
+
+def test_a_list_of_texts_gives_a_segment_each(tmp_path):
+    lists = ['{"captions": ["a", "b"], "meta": {"alt": ["c"]}}', '{"captions": []}', '{"captions": "a"}', '{"captions": ["a", 5]}']
+    files = [file for i, text in enumerate(lists) for file in ((f"{i}.jpg", b"P"), (f"{i}.json", text.encode()))]
+    path = tar_of(tmp_path / "lists.tar", [*files, ("4.jpg", b"P"), ("4.all.json", b'["d", "e"]')])
+    assert [m.data for m in read(path, ["json:captions[]", "jpg", "json:meta.alt[]"], 0).members] == [b"a", b"b", b"P", b"c"]
+    assert [m.data for m in read(path, ["all.json:[]", "jpg"], 4).members] == [b"d", b"e", b"P"]
+    for i, reason in ((1, "its captions is no list of texts, or an empty one"), (2, "no list of texts"),
+                      (3, r"its captions\[1\] is a int, not a text")):
+        with pytest.raises(DamagedSample, match=reason):
+            read(path, ["json:captions[]", "jpg"], i)
+    with pytest.raises(DamagedSample, match="its captions is a list, not a text"):
+        read(path, ["json:captions", "jpg"], 0)
+
+
+def test_members_above_the_limits_are_refused_before_they_are_read(tmp_path, monkeypatch):
+    files = [("0.txt", b"short"), ("0.jpg", b"x" * 300), ("1.txt", b"y" * 200), ("1.jpg", b"x"), ("2.txt", b"short"), ("2.jpg", b"x" * 100),
+             ("2.npz", b"z" * 900), ("3.txt", b"short"), ("3.jpg", b"x"), ("3.png", b"x" * 300), ("4.txt", b"t"), ("4.img", b"x" * 300)]
+    path, limits, reads = tar_of(tmp_path / "a.tar", files), MediaLimits(max_bytes=250, max_text_bytes=100), []
+
+    def opened(*fields):
+        return open_source("a", SourceConfig(str(path), fields=fields), limits=limits)
+
+    source, original = opened(), IndexedFiles.read
+    monkeypatch.setattr(IndexedFiles, "read", lambda self, *asked: reads.append(1) or original(self, *asked))
+    for i, reason in ((0, "jpg has 300 bytes, more than data.limits.max_bytes = 250"), (1, "txt has 200 bytes, .*max_text_bytes = 100")):
+        with pytest.raises(DamagedSample, match=reason):
+            source.read(i)
+    with pytest.raises(DamagedSample, match="img has 300 bytes, more than data.limits.max_bytes = 250"):
+        opened("txt", "image=img").read(4)
+    assert not reads
+    assert [m.extension for m in source.read(2).members] == ["txt", "jpg"]        # nobody knows what an npz is: it is no image
+    assert [m.data for m in opened("txt", "jpg|png").read(3).members] == [b"short", b"x"]
+    with pytest.raises(DamagedSample, match="png has 300 bytes"):
+        opened("txt", "png|jpg").read(3)
+    assert len(open_source("a", SourceConfig(str(path))).read(0).members[1].data) == 300

@@ -12,6 +12,7 @@ import torch
 from ernie5.data_pipelines.coded_bytes import from_bytes, to_bytes
 from ernie5.data_pipelines.encode import CodedSample
 from ernie5.data_pipelines.loader import BatchShape
+from ernie5.data_pipelines.mixture import Draw
 from ernie5.data_pipelines.workers import Closed, WorkerDied, Workers
 from ernie5.run.lock import process_start
 from ernie5.sequence import Modality, Role, Sample, Segment
@@ -23,8 +24,9 @@ from data_kills import fork, make_loader, read  # noqa: E402
 SHAPE = BatchShape(4, 160, 4)
 
 
-def work(source: str, place: int) -> bytes:
+def work(draw: Draw) -> bytes:
     """What a test asks of its workers."""
+    number, source, place = draw
     match source:
         case "damaged":
             raise ValueError(f"{place} is cut short")
@@ -38,7 +40,7 @@ def work(source: str, place: int) -> bytes:
             time.sleep(60)
         case "uneven":
             time.sleep(0.02 * (place % 3))
-    return f"{os.getpid()} {source} {place}".encode()
+    return f"{os.getpid()} {source} {place}".encode() if number == 2**40 + place else b"another number"
 
 
 @pytest.fixture
@@ -46,6 +48,10 @@ def pool():
     pool = Workers(work, 2)
     yield pool
     pool.close()
+
+
+def asked(source: str, place: int) -> Draw:
+    return Draw(2**40 + place, source, place)
 
 
 def pids(pool: Workers) -> list[int]:
@@ -60,37 +66,37 @@ def gone(numbers: list[int], within_s: float) -> bool:
 
 
 def test_results_come_in_the_order_of_the_requests(pool) -> None:
-    results = [future.result().split() for future in [pool.submit("uneven", i) for i in range(12)]]
+    results = [future.result().split() for future in [pool.submit(asked("uneven", i)) for i in range(12)]]
     assert [int(place) for _, _, place in results] == list(range(12))
     assert {int(pid) for pid, _, _ in results} == set(pids(pool))
 
 
 def test_a_killed_worker_is_replaced_and_its_work_done_again(pool, caplog) -> None:
     first = pids(pool)
-    future = pool.submit("uneven", 2)
+    future = pool.submit(asked("uneven", 2))
     os.kill(first[0], signal.SIGKILL)
     os.kill(first[1], signal.SIGKILL)
-    assert future.result().endswith(b"uneven 2") and pool.submit("any", 1).result().endswith(b"any 1")
+    assert future.result().endswith(b"uneven 2") and pool.submit(asked("any", 1)).result().endswith(b"any 1")
     assert "a data worker died (SIGKILL) at uneven/2" in caplog.text and gone(first, 2.0)
 
 
 def test_a_sample_that_kills_every_worker_ends_the_run_with_its_name(pool) -> None:
     with pytest.raises(WorkerDied, match=r"3 data workers in a row died over sample deadly/5 \(SIGKILL\); if memory ran out"):
-        pool.submit("deadly", 5).result()
-    assert [pool.submit("any", i).result() for i in range(4)]  # the pool itself is alive
+        pool.submit(asked("deadly", 5)).result()
+    assert [pool.submit(asked("any", i)).result() for i in range(4)]  # the pool itself is alive
 
 
 def test_errors_come_back_as_what_they_are(pool) -> None:
     for source, kind, said in (("damaged", ValueError, "3 is cut short"), ("far", ConnectionError, "out of reach"),
                                ("bug", RuntimeError, "failed on bug/3:\nTraceback")):
         with pytest.raises(kind, match=said):
-            pool.submit(source, 3).result()
-    assert pool.submit("any", 1).result().endswith(b"any 1")
+            pool.submit(asked(source, 3)).result()
+    assert pool.submit(asked("any", 1)).result().endswith(b"any 1")
 
 
 def test_closing_ends_whatever_is_under_way() -> None:
     pool = Workers(work, 2)
-    futures, workers = [pool.submit("slow", i) for i in range(5)], pids(pool)
+    futures, workers = [pool.submit(asked("slow", i)) for i in range(5)], pids(pool)
     time.sleep(0.05)
     started = time.monotonic()
     pool.close()
