@@ -58,7 +58,8 @@ def test_rows_that_micro_batches_do_not_divide_are_trained_once(world_size, slot
 def test_rows_that_do_not_divide_among_ranks_and_slots_are_refused() -> None:
     for world_size, slots in ((3, 1), (2, 4), (8, 1)):
         loader = make_loader(0, world_size)
-        with pytest.raises(ValueError, match=rf"4 rows .* {world_size} process\(es\) times {slots} slot\(s\).* use {world_size * slots} rows"):
+        said = rf"4 rows .* {world_size} process\(es\) times {slots} slot\(s\).* use {world_size * slots} rows"
+        with pytest.raises(ValueError, match=said):
             loader.next(SHAPE._replace(slots=slots))
 
 

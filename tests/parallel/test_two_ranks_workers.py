@@ -33,9 +33,10 @@ def together(micro, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("together")
     (out / "micro.yaml").write_text(to_yaml(micro_recipe(out / "run", micro.folder, *SETTINGS, *WORKERS)))
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", HERE / "noted_train.py", out]
+    command += [out / "micro.yaml"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     metrics = MetricsLog(out / "run" / "metrics.jsonl")
-    with open(out / "said", "w") as said, subprocess.Popen([*command, out / "micro.yaml"], cwd=ROOT, env=environment, stderr=said) as process:
+    with open(out / "said", "w") as said, subprocess.Popen(command, cwd=ROOT, env=environment, stderr=said) as process:
         while len(metrics.read()) < 5:
             assert process.poll() is None, (out / "said").read_text()
             time.sleep(0.02)
