@@ -83,7 +83,6 @@ class Fetch:
         self.scout = None
 
     def close(self) -> None:
-        """End the workers."""
-        self.forget()
+        """End the workers. Who is still getting samples is told so by an exception; `forget` only when nobody is."""
         if self.workers:
             self.workers.close()

@@ -26,7 +26,8 @@ __all__ = ["Batch", "BatchShape", "EndOfData", "Loader", "LoaderState", "SampleM
 
 class BatchShape(NamedTuple):
     """A global batch of `rows x length`, run in micro-batches of `micro_rows`; `weights` of sources and `temperature` other than the
-    mixture's own. The rows are cut into `slots` parts; every rank holds an equal share of each, and no micro-batch crosses a border.
+    mixture's own. The rows are cut into `slots` parts; every rank holds an equal share of each, and no micro-batch crosses a border: the
+    last one of a share has what is left.
     """
 
     rows: int
@@ -86,16 +87,21 @@ class Loader:
     def make(self, shape: BatchShape) -> Batch:
         """Draw, pack, group and collate one global batch."""
         rows, length, micro_rows, weights, slots, temperature = shape
+        if rows % (slots * self.world_size):
+            raise ValueError(f"{rows} rows of a batch must divide among {self.world_size} process(es) times {slots} slot(s); use "
+                             f"{slots * self.world_size} rows, or a multiple")
         packed = self.stream.rows(rows, length, dict(weights), temperature)
         ids = self.stream.ids(packed)
         share = rows // (slots * self.world_size)
-        starts = [(slot, (slot * self.world_size + self.rank) * share + i) for slot in range(slots) for i in range(0, share, micro_rows)]
-        parts = [packed[at : at + micro_rows] for _, at in starts]
+        starts = [(slot * self.world_size + self.rank) * share for slot in range(slots)]
+        shares = [packed[at : at + share] for at in starts]
+        cuts = [(slot, own[i : i + micro_rows]) for slot, own in enumerate(shares) for i in range(0, share, micro_rows)]
+        parts = [part for _, part in cuts]
         documents = self.stream.documents([draw for part in parts for row in part for draw in row], length)
-        own = tuple(collate([[documents[draw] for draw in row] for row in part], length, self.widths) for part in parts)
+        made = tuple(collate([[documents[draw] for draw in row] for row in part], length, self.widths) for part in parts)
         state = self.stream.state
         drawn = dict.fromkeys(self.mixture.sizes, 0) | state.per_source | dict(sorted(state.per_direction.items()))
-        return Batch(own, tuple(slot for slot, _ in starts), ids, state, drawn)
+        return Batch(made, tuple(slot for slot, _ in cuts), ids, state, drawn)
 
     def close(self) -> None:
         """Stop the background thread and the workers."""

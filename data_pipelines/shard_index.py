@@ -92,6 +92,8 @@ def _crc32(value: object) -> int:
 
 
 def _text(value: object) -> str:
-    if not isinstance(value, str) or not value.isprintable() or not value or "\\" in value or ".." in value.split("/"):
+    if not isinstance(value, str) or not 0 < len(value) <= 255 or not value.isprintable():
         raise ValueError(f"{value!r} is not a name")
+    if value.startswith("/") or "\\" in value or ".." in value.split("/"):
+        raise ValueError(f"{value!r} is no safe name (absolute, '..' or a backslash)")
     return value

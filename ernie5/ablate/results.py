@@ -74,8 +74,8 @@ def _spread(values: Sequence[float]) -> dict[str, Any]:
 
 def _run(run: PlannedRun) -> dict[str, Any]:
     finished = is_finished(run.folder, run.recipe.train.steps)
-    step = run.recipe.train.steps if finished else last_step(run.folder)
-    return {"seed": run.seed, "folder": run.name, "finished": finished, "step": step, "metrics": metrics_of(run) if finished else {}}
+    return {"seed": run.seed, "folder": run.name, "finished": finished, "step": last_step(run.folder),
+            "metrics": metrics_of(run) if finished else {}}
 
 
 def metrics_of(run: PlannedRun) -> dict[str, float]:

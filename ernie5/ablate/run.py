@@ -1,6 +1,6 @@
 """Run the runs: each a process of its own, `python -m ernie5 train RUN_DIR/recipe.yaml`, some at a time, what is finished left alone.
 
-    finished = the checkpoint of the last step is there, and eval.json speaks of it
+    finished = the checkpoint of the last step (of the recipe, or of the data) is there, and eval.json speaks of it
 
 A run that fails is reported and the others go on. A signal is handed to the processes, which save and leave. A run that a killed
 ablation left behind still trains and holds its lock: it is waited for. Ours.

@@ -6,6 +6,7 @@ import json
 import socket
 
 from ernie5.run.checkpoint import list_steps
+from ernie5.run.ended import ended_step
 from ernie5.run.folder import RunFolder
 from ernie5.run.lock import process_start
 from ernie5.train.evaluate import evaluated_step
@@ -14,8 +15,9 @@ TAIL_BYTES = 2**14
 
 
 def is_finished(folder: RunFolder, steps: int) -> bool:
-    """Whether the last of `steps` steps is saved and evaluated."""
-    return list_steps(folder.checkpoints)[-1:] == [steps] and evaluated_step(folder) == steps
+    """Whether the last of `steps` steps, or the last that its data gave, is saved and evaluated."""
+    saved = list_steps(folder.checkpoints)[-1:]
+    return saved in ([steps], [ended_step(folder)]) and evaluated_step(folder) == saved[0]
 
 
 def last_step(folder: RunFolder) -> int:

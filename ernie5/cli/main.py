@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from ernie5 import __version__
 from ernie5.cli import ablate, analyze, data, evaluate, export, recipes, resume, sample, tokenizer, train
-from ernie5.cli.parsing import add_subparsers, command_line, list_commands, nearest
+from ernie5.cli.parsing import add_subparsers, check_words, command_line, list_commands
 
 COMMANDS = (train, resume, ablate, sample, evaluate, export, analyze, data, tokenizer, recipes)
 
@@ -53,11 +53,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     for command in COMMANDS:
         command.add_parser(subparsers)
     list_commands(parser, subparsers)
-    if not words:
-        parser.print_help()
-        raise SystemExit(2)
-    if not words[0].startswith("-") and words[0] not in subparsers.choices:
-        raise ValueError(f"there is no command {words[0]!r}{nearest(words[0], subparsers.choices)}; see ernie5 --help")
+    check_words(parser, words)
     args, rest = parser.parse_known_args(words)
     strangers = [word for word in rest if word.startswith("-") or not hasattr(args, "overrides")]
     if strangers:

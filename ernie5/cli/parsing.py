@@ -6,7 +6,7 @@ import argparse
 import difflib
 import shutil
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 Run = Callable[[argparse.Namespace], int]
@@ -72,10 +72,41 @@ def check_run(word: str) -> None:
         raise ValueError(f"{folder if at else word}: no such run folder; ernie5 train tiny_cpu makes one")
 
 
+def check_words(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    """ValueError that names the nearest for the first command or option that `parser`, or the command that its words lead to, does not
+    know. Where a command is missing: its help, and SystemExit 2. Missing arguments and wrong values are left to argparse.
+    """
+    commands = next((action.choices for action in parser._actions if isinstance(action, Subparsers)), None)
+    for number, word in enumerate(words):
+        if word == "--":
+            return
+        if _is_option(word):
+            _check_option(parser, word.partition("=")[0], word)
+        elif commands is not None:
+            if word not in commands:
+                raise ValueError(f"{parser.prog} has no command {word!r}{nearest(word, commands)}; see {parser.prog} --help")
+            return check_words(commands[word], words[number + 1 :])
+    if commands is not None and not words:
+        parser.print_help()
+        raise SystemExit(2)
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
-    """`; did you mean X?`, or nothing when no known word is near."""
-    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {found[0]!r}?" if found else ""
+    """`; did you mean X?`, or nothing when no known word is near. The dashes of options do not count."""
+    bare = {other.lstrip("-"): other for other in known}
+    found = difflib.get_close_matches(word.lstrip("-"), list(bare), n=1, cutoff=0.5)
+    return f"; did you mean {bare[found[0]]!r}?" if found else ""
+
+
+def _is_option(word: str) -> bool:
+    """As argparse sees it: not `-`, a negative number, or a sentence."""
+    return word.startswith("-") and len(word) > 1 and not word[1].isdigit() and word[1] != "." and " " not in word
+
+
+def _check_option(parser: argparse.ArgumentParser, name: str, word: str) -> None:
+    known = list(parser._option_string_actions)
+    if not any(option.startswith(name) for option in known):  # argparse takes abbreviations
+        raise ValueError(f"{parser.prog} does not know {word!r}{nearest(name, known)}; see {parser.prog} --help")
 
 
 def _with_help(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:

@@ -18,6 +18,7 @@ import yaml
 
 from ernie5.analysis.routing_study import RoutingStudy
 from ernie5.run.checkpoint import Checkpoint, CheckpointError, latest_checkpoint
+from ernie5.run.ended import ended_step
 from ernie5.run.folder import RunFolder
 from ernie5.run.metrics_log import MetricsLog
 from ernie5.sequence import Kind
@@ -37,6 +38,7 @@ class RunRecord:
     evaluation: dict[str, Any]                  # eval.json
     evaluated: dict[int, dict[str, Any]]        # step -> the same, while training
     checkpoint_step: int | None
+    ended_step: int | None                      # ended.json: the data gave no step after this one
     parameters: tuple[int, int] | None          # all, active per token
     router_load: np.ndarray | None              # L R E
     routing: RoutingStudy | None                # routing.json
@@ -75,6 +77,7 @@ def read_run(path: Path) -> RunRecord:
         evaluation=_dict(_json(folder.path / "eval.json", notes)),
         evaluated=_evaluated(folder, notes),
         checkpoint_step=saved.step if saved else None,
+        ended_step=ended_step(folder),
         parameters=_parameters(saved, recipe) if saved else None,
         router_load=_router_load(saved) if saved else None,
         routing=_routing(folder, notes),

@@ -47,10 +47,14 @@ def write_report(run_dir: Path) -> Path:
 def header(run: RunRecord) -> Html:
     """Name, state, the facts in a line, and the commands that repeat the run or go on with it."""
     wanted = number(dig(run.recipe, "train.steps"))
-    complete = wanted is not None and run.step >= wanted
-    state = "complete" if complete else f"unfinished: step {run.step:,}" + (f" of {wanted:,.0f}" if wanted else "")
+    reached = f"step {run.step:,}" + (f" of {wanted:,.0f}" if wanted else "")
     folder, recipe = (shlex.quote(str(path)) for path in (run.folder.path, run.folder.recipe))
-    go_on = f"ernie5 resume {folder} train.steps=MORE --to NEW_DIR" if complete else f"ernie5 resume {folder}"
+    complete, state, go_on = False, f"unfinished: {reached}", f"ernie5 resume {folder}"
+    if wanted is not None and run.step >= wanted:
+        complete, state, go_on = True, "complete", f"ernie5 resume {folder} train.steps=MORE --to NEW_DIR"
+    elif run.step == run.ended_step:
+        complete, state = True, f"complete: its data ended at {reached}"
+        go_on = f"ernie5 resume {folder} data.sources.NAME.epochs=MORE --to NEW_DIR"
     commands = [el("span", "the same again"), el("code", f"ernie5 train {recipe} run.dir=NEW_DIR"), el("span", "go on"), el("code", go_on)]
     return together(
         el("h1", run.name, el("span", state, class_="state" if complete else "state open")),

@@ -4,7 +4,7 @@
     code.txt      commit and diff, or version  samples/       what the model made on the way
     metrics.jsonl one line a step              checkpoints/   step-00001000/ …
     report.html   the report at the end        tokenizers/    trained on the way
-                                               data/          built on the way
+    ended.json    where the data ended early   data/          built on the way
 Texts are masked (`secrets.mask`) before they are written.
 """
 
@@ -52,6 +52,11 @@ class RunFolder:
     def report(self) -> Path:
         """report.html"""
         return self.path / "report.html"
+
+    @property
+    def ended(self) -> Path:
+        """ended.json"""
+        return self.path / "ended.json"
 
     @property
     def lock(self) -> Path:

@@ -19,6 +19,7 @@ from ernie5.data_pipelines.quarantine import Quarantine
 from ernie5.parallel.world import World
 from ernie5.recipe import Recipe
 from ernie5.run.checkpoint import list_steps
+from ernie5.run.ended import forget_end, note_end
 from ernie5.run.folder import RunFolder
 from ernie5.run.lock import run_lock
 from ernie5.run.log import logging_to
@@ -111,6 +112,7 @@ def _run(recipe: Recipe, folder: RunFolder, world: World) -> int:
         if run.step < recipe.train.steps:
             folder.write_code()
         metrics.truncate_after(run.step)
+        forget_end(folder)
     utilization = Utilization(run.model, world.device, world.size, recipe.train.precision)
     profiler = StepProfiler(folder.logs / "trace.json", recipe.train.profile_steps if world.rank == 0 else ())
     with tracker(recipe, folder, world.rank == 0) as track, contextlib.closing(run.loader):
@@ -134,6 +136,8 @@ def _run(recipe: Recipe, folder: RunFolder, world: World) -> int:
     if world.rank == 0:
         if not is_saved(run, folder):
             raise ValueError(f"step {run.step} is done but could not be saved in {folder.checkpoints}; make room and run it again")
+        if run.step < recipe.train.steps:
+            note_end(folder, run.step)
         finish(recipe, folder, run.step)
     world.barrier()
     return 0

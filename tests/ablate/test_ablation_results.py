@@ -16,6 +16,7 @@ from ernie5.ablate.results import STUDENT_T, collect, difference, write_results
 from ernie5.ablate.table import table
 from ernie5.config import to_yaml
 from ernie5.recipe import Recipe
+from ernie5.run.ended import note_end
 
 LOSSES = {("off", 0): 1.0, ("off", 1): 2.0, ("off", 2): 3.0, ("on", 0): 1.1, ("on", 1): 2.11, ("on", 2): 3.09}
 
@@ -61,6 +62,16 @@ def test_means_spreads_and_differences_seed_by_seed(finished) -> None:
     assert "loss/audio" not in off["metrics"] and "loss/vision" not in off["metrics"]
     assert off["metrics"]["router/max_load"]["mean"] == 4.0
     assert collect(finished)["metrics"] == ["loss/text", "accuracy/text_to_image", "router/max_load"]
+
+
+def test_runs_that_ended_with_their_data_count(finished) -> None:
+    finish(finished.runs[0], 1.0, steps=3)
+    (finished.runs[0].folder.checkpoints / "step-00000004" / "COMMIT").unlink()
+    assert not collect(finished)["variants"][0]["runs"][0]["finished"]
+    note_end(finished.runs[0].folder, 3)
+    found = collect(finished)["variants"][0]
+    assert found["runs"][0]["finished"] and found["runs"][0]["step"] == 3 and found["metrics"]["loss/text"]["n"] == 3
+    assert "complete" in Page(write_page(finished, write_results(finished)).read_text()).text
 
 
 def test_the_interval_is_students() -> None:

@@ -17,6 +17,7 @@ from ernie5.ablate.run import Outcome, output_log, run_all
 from ernie5.ablate.state import holder, is_finished, last_step
 from ernie5.config import load_config
 from ernie5.recipe import Recipe
+from ernie5.run.ended import note_end
 from ernie5.run.folder import RunFolder
 from ernie5.run.lock import process_start, run_lock
 
@@ -83,6 +84,18 @@ def test_what_is_finished_is_left_alone(runs) -> None:
     (runs[1].folder.path / "eval.json").write_text('{"step": 2}')  # of an earlier step: not finished
     assert train(runs)[1] == 3
     assert times(runs[0]) == before[0] and times(runs[1]) != before[1]
+
+
+def test_a_run_that_ended_with_its_data_is_finished(runs) -> None:
+    folder = runs[0].folder.create()
+    (folder.checkpoints / "step-00000002").mkdir()
+    (folder.checkpoints / "step-00000002" / "COMMIT").touch()
+    note_end(folder, 2)
+    assert not is_finished(folder, 3)  # nor evaluated yet
+    (folder.path / "eval.json").write_text('{"step": 2}')
+    assert is_finished(folder, 3) and train(runs)[1] == 3 and not (folder.path / "times").exists()
+    note_end(folder, 1)  # of an earlier end
+    assert not is_finished(folder, 3)
 
 
 def test_a_failure_is_told_and_the_others_go_on(runs, caplog) -> None:

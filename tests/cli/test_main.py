@@ -9,7 +9,8 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from ernie5 import __version__
-from ernie5.cli import recipes
+from ernie5.cli import main as program
+from ernie5.cli import parsing, recipes
 from ernie5.cli.main import main
 
 HELPS = [[], ["train"], ["resume"], ["ablate"], ["sample"], ["eval"], ["export"], ["analyze"], ["data"], ["data", "demo"],
@@ -60,10 +61,47 @@ def test_help_fits_a_screen(words, capsys, monkeypatch):
     assert len(lines) <= 24 and max(map(len, lines)) <= 80
 
 
-def test_no_command_shows_the_help(capsys):
+@pytest.mark.parametrize(("words", "shown"), [([], "first steps"), (["data"], "usage: ernie5 data"), (["recipes"], "list | copy NAME")])
+def test_no_command_shows_the_help(words, shown, capsys):
     with pytest.raises(SystemExit) as stop:
-        main([])
-    assert stop.value.code == 2 and "first steps" in capsys.readouterr().out
+        main(words)
+    assert stop.value.code == 2 and shown in capsys.readouterr().out
+
+
+def every_parser(parser, words=()):
+    """`parser` and those of all its commands, with the words that lead there."""
+    yield parser, list(words)
+    for action in parser._actions:
+        if isinstance(action, parsing.Subparsers):
+            for name, other in action.choices.items():
+                yield from every_parser(other, (*words, name))
+
+
+def test_every_command_and_every_long_option_is_named_for_a_typing_error(capsys, monkeypatch):
+    whole = []
+    monkeypatch.setattr(program, "check_words", lambda parser, words: (whole.append(parser), parsing.check_words(parser, words)))
+    main(["trian"])
+    checked = 0
+    for parser, words in every_parser(whole[0]):
+        known = [action.choices for action in parser._actions if isinstance(action, parsing.Subparsers)]
+        for name in [*(known[0] if known else ()), *(option for option in parser._option_string_actions if len(option) > 4)]:
+            typed = name[:-2] + name[-1] + name[-2] if name[-1] != name[-2] else name + "x"
+            if typed in (*(known[0] if known else ()), *parser._option_string_actions):
+                continue
+            capsys.readouterr()
+            assert main([*words, typed]) == 2 and f"{typed!r}; did you mean {name!r}?" in capsys.readouterr().err, typed
+            checked += 1
+    assert checked > 40
+
+
+SENTENCE = "-- a sentence that begins with dashes"
+
+
+@pytest.mark.parametrize("words", [[".", "x", "--guid", "2"], [".", SENTENCE], [".", "x", "--guidance", "-.5"], ["--", ".", "--x"]])
+def test_what_argparse_takes_is_no_typing_error(words, library, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    calls = library("ernie5.train.sample", "sample_run", "")
+    assert main(["sample", "--to", "image", *words]) == 0 and len(calls) == 1
 
 
 def test_version_and_module(tmp_path):
@@ -162,13 +200,23 @@ def test_every_shipped_recipe_can_be_listed_and_found():
 
 
 MISTAKES = [
-    (["trian", "x"], "did you mean 'train'?"),
+    (["trian", "x"], "ernie5 has no command 'trian'; did you mean 'train'?"),
+    (["--verson"], "ernie5 does not know '--verson'; did you mean '--version'?"),
+    (["data", "verfy", "x"], "ernie5 data has no command 'verfy'; did you mean 'verify'?; see ernie5 data --help"),
+    (["data", "verfy", "--help"], "did you mean 'verify'?"),
+    (["data", "--hlep"], "ernie5 data does not know '--hlep'; did you mean '--help'?"),
+    (["tokenizer", "tran", "tiny"], "ernie5 tokenizer has no command 'tran'; did you mean 'train'?"),
+    (["recipes", "lst"], "did you mean 'list'?"),
+    (["eval", ".", "--gird"], "ernie5 eval does not know '--gird'; did you mean '--grid'?"),
+    (["sample", ".", "a dog", "--too", "image"], "did you mean '--to'?"),
+    (["resume", "--too=b", "."], "does not know '--too=b'; did you mean '--to'?"),
+    (["data", "inspect", "x", "--htlm", "x.html"], "ernie5 data inspect does not know '--htlm'; did you mean '--html'?"),
     (["train", "tinny"], "did you mean 'tiny'?"),
     (["train", "recipes/tiny.yaml"], "did you mean 'tiny'?"),
     (["train", "mime.yaml"], "did you mean 'mine.yaml'?"),
     (["train", "tiny", "steps"], "is no key=value"),
     (["train", "tiny", "=3"], "is no key=value"),
-    (["train", "tiny", "--steps=3"], "does not know '--steps=3'"),
+    (["train", "tiny", "--steps=3"], "does not know '--steps=3'; see ernie5 train --help"),
     (["eval", ".", "key=1"], "is not a run folder"),
     (["eval", "nowhere"], "no such run folder"),
     (["eval", ".", "--n", "0"], "must be at least 1"),

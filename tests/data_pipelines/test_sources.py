@@ -179,6 +179,22 @@ def test_damaged_indexes_are_refused(shards, change):
         ShardSource("s", shards)
 
 
+@pytest.mark.parametrize("name", ["../up", "a/../../up", "/etc/passwd", "a\\b", "a\0b", "a\nb", "n" * 300, "", None])
+def test_hostile_names_in_an_index_are_refused(shards, name):
+    canary = shards[0].parent.parent / "up.txt"
+    canary.write_text("secret")
+    text = index_path(shards[0]).read_text()
+    for change in (lambda i: i.update(tar=name), lambda i: i["samples"][0].update(key=name),
+                   lambda i: i["samples"][0]["members"][0].update(name=name and f"{name}.txt")):
+        index = json.loads(text)
+        del index["crc32"]
+        change(index)
+        index_path(shards[0]).write_text(json.dumps(index))
+        with pytest.raises(ValueError, match="demo-000000.index.json is damaged"):
+            ShardSource("s", shards)
+    assert canary.read_text() == "secret"
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 100_000, '{"format": 1}', "\udcff"])
 def test_indexes_that_are_no_index(shards, text):
     index_path(shards[0]).write_bytes(text.encode(errors="surrogateescape"))

@@ -43,6 +43,26 @@ def test_ranks_hold_the_rows_of_one(window: int = 25) -> None:
     assert alone.sample_ids == tuple(row for p in parts for row in p.sample_ids)
 
 
+@pytest.mark.parametrize(("world_size", "slots", "micro_rows"), [(1, 1, 3), (2, 1, 3), (1, 2, 3), (2, 2, 3), (2, 1, 9), (4, 2, 1)])
+def test_rows_that_micro_batches_do_not_divide_are_trained_once(world_size, slots, micro_rows) -> None:
+    shape = BatchShape(8, 160, micro_rows, slots=slots)
+    alone = make_loader().next(BatchShape(8, 160, 8)).micro_batches[0].sample_ids
+    found = []
+    for rank in range(world_size):
+        batch = make_loader(rank, world_size).next(shape)
+        found += [row for part in batch.micro_batches for row in part.sample_ids]
+        assert all(len(part.sample_ids) <= micro_rows for part in batch.micro_batches)
+    assert sorted(found) == sorted(alone)
+
+
+def test_rows_that_do_not_divide_among_ranks_and_slots_are_refused() -> None:
+    for world_size, slots in ((3, 1), (2, 4), (8, 1)):
+        loader = make_loader(0, world_size)
+        said = rf"4 rows .* {world_size} process\(es\) times {slots} slot\(s\).* use {world_size * slots} rows"
+        with pytest.raises(ValueError, match=said):
+            loader.next(SHAPE._replace(slots=slots))
+
+
 def test_a_million_samples_later_the_first_batch_comes_within_a_second() -> None:
     loader = make_loader(sizes={"books": 3 * 10**6, "web": 10**9, "code": 2 * 10**6})
     epoch_order._table.cache_clear()  # a process that has just begun

@@ -2,8 +2,11 @@
 
 import os
 import signal
+import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import CancelledError
 from pathlib import Path
 
 import pytest
@@ -18,7 +21,9 @@ from ernie5.run.lock import process_start
 from ernie5.sequence import Modality, Role, Sample, Segment
 from ernie5.tokenizers.base import VisionCodes
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "docs" / "benchmarks"))
+ROOT = Path(__file__).parents[2]
+BENCHMARKS = str(ROOT / "docs" / "benchmarks")
+sys.path.insert(0, BENCHMARKS)
 from data_kills import fork, make_loader, read  # noqa: E402
 
 SHAPE = BatchShape(4, 160, 4)
@@ -118,6 +123,50 @@ def test_leaving_in_mid_epoch_is_quick_and_leaves_nothing() -> None:
     for pid in workers:
         with pytest.raises(ChildProcessError):
             os.waitpid(pid, os.WNOHANG)  # it was waited for
+
+
+def test_closing_fifty_times_while_a_batch_is_made_leaves_nothing() -> None:
+    def slow(source: str, place: int) -> Sample:
+        time.sleep(0.005)
+        return read(source, place)
+
+    workers, files, threads, cut_short = [], len(os.listdir("/dev/fd")), threading.active_count(), 0
+    for number in range(50):
+        loader = make_loader(workers=1 + number % 2, window=25 * (number % 3 > 1), read=slow)
+        workers += pids(loader.stream.fetch.workers)
+        being_made = loader.worker.submit(loader.make, SHAPE)
+        time.sleep(0.003 * (number % 8))
+        loader.close()
+        assert being_made.done() and len(loader.stream.fetch.asked) == 0
+        error = CancelledError() if being_made.cancelled() else being_made.exception()
+        cut_short += isinstance(error, Closed | CancelledError) or "after shutdown" in str(error)
+    assert cut_short == 50 and gone(workers, 0.0)
+    assert len(os.listdir("/dev/fd")) == files and threading.active_count() == threads
+
+
+EXIT = """
+import os, sys
+from data_kills import make_loader
+from ernie5.data_pipelines.loader import BatchShape
+shape = BatchShape(4, 160, 4)
+for number in range(int(sys.argv[1])):
+    pid = os.fork()
+    if pid == 0:
+        loader = make_loader(workers=1 + number % 2)
+        loader.next(shape, shape)
+        print(*(child.pid for child in loader.stream.fetch.workers.children), flush=True)
+        sys.exit(3)
+    print(-os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+"""
+
+
+def test_leaving_in_mid_epoch_without_closing_ends_the_workers() -> None:
+    """The interpreter ends as it always does, while the next batch is made."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([BENCHMARKS, str(ROOT)])}
+    done = subprocess.run([sys.executable, "-c", EXIT, "4"], env=environment, capture_output=True, text=True, timeout=60)
+    lines = [[int(word) for word in line.split()] for line in done.stdout.splitlines()]
+    assert done.returncode == 0 and done.stderr == "" and lines[1::2] == [[-3]] * 4
+    assert gone([pid for line in lines[::2] for pid in line], 3.0) and len(lines) == 8
 
 
 def test_workers_end_with_their_trainer(tmp_path) -> None:

@@ -1,12 +1,16 @@
 """Runs whose data end or change: epochs that are given, and a resume with other weights and one more source."""
 
+import json
+import shutil
 from functools import partial
 
 import pytest
 import torch
-from micro_run import micro_recipe, run_micro, same_run, train_until_death
+from html_page import Page
+from micro_run import Died, dies_in_step, micro_recipe, run_micro, same_run, train_until_death
 from tiny_world import WIDTHS, batch, small_model
 
+from ernie5.ablate.state import is_finished
 from ernie5.config import load_config, to_plain
 from ernie5.data_pipelines.collate import collate
 from ernie5.objectives.modality_weights import Weights
@@ -15,6 +19,9 @@ from ernie5.parallel.engine import MicroBatch
 from ernie5.parallel.torch_engine import TorchEngine
 from ernie5.parallel.world import World
 from ernie5.recipe import Recipe
+from ernie5.report.report import write_report
+from ernie5.run.ended import ended_step
+from ernie5.run.folder import RunFolder
 from ernie5.train.job import check_recipe, resume_run
 from ernie5.train.optimizer import OptimizerConfig, make_optimizer
 from ernie5.train.training import Objective
@@ -39,6 +46,28 @@ def test_training_ends_with_its_data(ended, capfd) -> None:
     again = run_micro(micro_recipe(ended.folder, None), lambda: resume_run(str(ended.folder)))
     assert again.code == 0 and not again.sample_ids and again.metrics == ended.metrics
     assert "training ends after step" in capfd.readouterr().err
+
+
+def test_a_run_that_ended_with_its_data_is_complete_until_it_goes_on(ended, tmp_path, capfd) -> None:
+    folder, step = RunFolder(shutil.copytree(ended.folder, tmp_path / "run")), ended.saved.step
+    assert ended_step(folder) == step and not is_finished(folder, 50)
+    (folder.path / "eval.json").write_text(json.dumps({"step": step}))
+    assert is_finished(folder, 50) and not is_finished(RunFolder(tmp_path / "none"), 50)
+    page = Page(write_report(folder.path).read_text()).text
+    assert f"complete: its data ended at step {step} of 50" in page and "unfinished" not in page
+    assert f"ernie5 resume {folder.path} data.sources.NAME.epochs=MORE --to NEW_DIR" in page
+
+    with dies_in_step(step + 1), pytest.raises(Died):
+        run_micro(micro_recipe(folder.path, None), lambda: resume_run(str(folder.path), ["data.sources.text.epochs=1"]))
+    assert ended_step(folder) is None and not is_finished(folder, 50)
+    page = Page(write_report(folder.path).read_text()).text
+    assert f"unfinished: step {step} of 50" in page and "complete" not in page
+    again = run_micro(micro_recipe(folder.path, None), lambda: resume_run(str(folder.path)))
+    assert again.code == 0 and ended_step(folder) == again.saved.step > step and not is_finished(folder, 50)  # not evaluated again
+
+
+def test_a_run_that_takes_all_its_steps_did_not_end_with_its_data(micro) -> None:
+    assert ended_step(RunFolder(micro.folder)) is None
 
 
 def test_a_run_that_died_before_the_end_ends_alike(micro, ended, tmp_path) -> None:
