@@ -36,5 +36,9 @@ def build_engine(
             from ernie5.parallel.torch_engine import TorchEngine
 
             return TorchEngine(model, make_optimizer, world, config.clip, config.bf16, config.elastic, plan)
+        case "deepspeed":
+            from ernie5.parallel.deepspeed.engine import DeepSpeedEngine
+
+            return DeepSpeedEngine(model, make_optimizer, world, config, plan)
         case _:
             raise ValueError(f"parallel.engine = {plan.engine} is not available in this version; use parallel.engine = torch")

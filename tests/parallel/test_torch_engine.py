@@ -2,15 +2,11 @@
 
 import pytest
 import torch
-from parity import LENGTH, Trained, alone, check_parity, make_engine, train, whole
-from tiny_world import batch
+from contracts import goes_on_bit_for_bit, one_rank_is_not_finite, state_goes_from_plan_to_plan
+from parity import check_parity, make_engine, train
 
-from ernie5.objectives.modality_weights import Weights
-from ernie5.objectives.next_group import NextGroupLoss, TargetCounts
-from ernie5.parallel.engine import MicroBatch
 from ernie5.parallel.shards import InMemory
 from ernie5.parallel.world import World
-from ernie5.train.training import Objective
 
 PLANS = {
     "data 2": {}, "fsdp 2": {"zero": 3}, "fsdp 2, weights kept": {"zero": 2}, "expert 2": {"expert": 2},
@@ -31,37 +27,12 @@ def test_four_ranks_share_experts_in_pairs(ranks, references, plan) -> None:
 
 @pytest.mark.parametrize("plan", [{"zero": 3}, {"expert": 2}], ids=["fsdp", "expert"])
 def test_state_goes_from_plan_to_plan(ranks, references, plan) -> None:
-    """Three steps under the plan, two alone; and the other way round."""
-    there = ranks.run(2, train, plan, True, 3)
-    check_steps(alone(True, 2, whole(there), first=3), references[True])
-    start = whole([alone(True, 3)])
-    check_steps(ranks.run(2, train, plan, True, 2, start, 3)[0], references[True])
-
-
-def check_steps(last_two: Trained, reference: Trained) -> None:
-    torch.testing.assert_close(last_two.losses, reference.losses[3:], rtol=1e-4, atol=1e-6)
+    state_goes_from_plan_to_plan(ranks, 2, plan, True, references[True])
 
 
 @pytest.mark.parametrize("plan", [{"zero": 3}, {"zero": 3, "expert": 2}], ids=["fsdp", "fsdp and experts"])
 def test_a_run_goes_on_bit_for_bit(ranks, plan) -> None:
-    five, three = ranks.run(2, train, plan, True), ranks.run(2, train, plan, True, 3)
-    two = ranks.run(2, train, plan, True, 2, whole(three), 3)
-    assert torch.equal(torch.cat([three[0].losses, two[0].losses]), five[0].losses)
-    straight, resumed = whole(five), whole(two)
-    assert straight.keys() == resumed.keys() and all(torch.equal(straight[name], resumed[name]) for name in straight)
-
-
-def one_rank_is_not_finite(world, plan) -> bool:
-    """Rank 1 reads an infinite scale: nobody may move. Whether all that this rank holds is as before."""
-    engine = make_engine(world, plan, elastic=False)
-    before = {shard.name: shard.data.clone() for shard in engine.shards()}
-    batches = [MicroBatch(batch([["mixed"]], length=LENGTH))]
-    objective = Objective(NextGroupLoss(), engine.model)
-    objective.begin(TargetCounts.of(batches[0].packed), Weights(vision=torch.inf if world.rank == 1 else 1.0))
-    engine.forward_backward(batches, objective)
-    skipped = engine.optimizer_step(1e-2).skipped
-    after = {shard.name: shard.data for shard in engine.shards()}
-    return skipped and before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+    goes_on_bit_for_bit(ranks, 2, plan, True)
 
 
 @pytest.mark.parametrize("plan", [{"zero": 3}, {"expert": 2}], ids=["fsdp", "expert"])
