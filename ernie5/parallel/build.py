@@ -36,5 +36,9 @@ def build_engine(
             from ernie5.parallel.torch_engine import TorchEngine
 
             return TorchEngine(model, make_optimizer(model), world, config.clip, config.bf16, config.elastic)
+        case "megatron":
+            from ernie5.parallel.megatron.build import build
+
+            return build(plan, model, make_optimizer, world, config.clip, config.bf16)
         case _:
             raise ValueError(f"parallel.engine = {plan.engine} is not available in this version; use parallel.engine = torch")

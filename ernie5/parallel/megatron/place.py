@@ -1,0 +1,60 @@
+"""Where a tensor of this process lies in the whole one, by the sharding table and Megatron's groups; flat pieces of it as boxes. Ours."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ernie5.model.sharding import split_dim, split_of
+from ernie5.parallel.megatron.groups import Groups
+from ernie5.parallel.shards import Shape
+
+
+class Place(NamedTuple):
+    """`shape` of the whole tensor, where ours begins, its own shape `ours`. `counts`: whether, of the ranks that hold the same because
+    they are no data ranks of each other, we are the one that speaks for it; `replica`: which of the data ranks that hold the same we are.
+    """
+
+    shape: Shape
+    at: Shape
+    ours: Shape
+    counts: bool
+    replica: int
+
+    @property
+    def hands_out(self) -> bool:
+        return self.counts and self.replica == 0
+
+    @classmethod
+    def of(cls, name: str, ours: Shape, groups: Groups) -> "Place":
+        split = split_of(name)
+        dim = split_dim(split)
+        if dim is None:
+            return cls(ours, (0,) * len(ours), ours, groups.tensor.rank == 0, groups.replicas.rank)
+        axis, same = (groups.expert, groups.same_experts) if split == "expert" else (groups.tensor, groups.replicas)
+        shape = tuple(n * (axis.size if d == dim else 1) for d, n in enumerate(ours))
+        at = tuple(axis.rank * n if d == dim else 0 for d, n in enumerate(ours))
+        return cls(shape, at, ours, counts=True, replica=same.rank)
+
+
+def boxes(shape: Shape, start: int, stop: int) -> Iterator[tuple[Shape, Shape]]:
+    """The elements start … stop - 1 of a tensor in row-major order as boxes (where, how large), in that order; few: 2 per dimension."""
+    if start >= stop:
+        return
+    if len(shape) <= 1:
+        yield ((start,), (stop - start,)) if shape else ((), ())
+        return
+    row = math.prod(shape[1:])
+    first, last = -(-start // row), stop // row  # whole rows
+    if first > last:
+        yield from _row(shape, last, start - last * row, stop - last * row)
+        return
+    yield from _row(shape, first - 1, start - (first - 1) * row, row) if start < first * row else ()
+    if first < last:
+        yield (first, *(0,) * (len(shape) - 1)), (last - first, *shape[1:])
+    yield from _row(shape, last, 0, stop - last * row)
+
+
+def _row(shape: Shape, index: int, start: int, stop: int) -> Iterator[tuple[Shape, Shape]]:
+    return (((index, *at), (1, *size)) for at, size in boxes(shape[1:], start, stop))
