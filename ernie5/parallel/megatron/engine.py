@@ -67,7 +67,8 @@ class MegatronEngine:
         """
         for chunk in chunks:
             chunk.finish_grad_sync(force_all_reduce=force_all_reduce)
-        partial = [p.main_grad for chunk in chunks for p in chunk.parameters() if getattr(p, "sequence_parallel", False)]
+        partial = [p.main_grad for chunk in chunks for p in chunk.parameters()
+                   if p.requires_grad and getattr(p, "sequence_parallel", False)]
         if partial and self.groups.tensor.size > 1:
             flat = self._sum(torch.cat([gradient.flatten() for gradient in partial]), self.groups.tensor)
             for gradient, whole in zip(partial, flat.split([g.numel() for g in partial]), strict=True):

@@ -65,6 +65,9 @@ def check(plan: ParallelPlan) -> None:
                          "parallel.expert")
     if plan.zero > 1:
         raise ValueError(f"parallel.zero = {plan.zero}: the megatron engine shares the optimizer state alone; use parallel.zero = 0 or 1")
+    for key in ("pipeline", "virtual_pipeline", "context"):
+        if getattr(plan, key) != 1:
+            raise ValueError(f"parallel.{key} = {getattr(plan, key)} is not in the megatron engine of this version; use parallel.{key} = 1")
     if plan.sequence and plan.tensor == 1:
         raise ValueError("parallel.sequence = true shares positions among tensor ranks, and parallel.tensor = 1; use parallel.tensor >= 2 "
                          "or parallel.sequence = false")

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from ernie5.model.elastic import Touched
-from ernie5.parallel.megatron.place import Place, boxes
-from ernie5.parallel.shards import Reader, Shard
+from ernie5.parallel.boxes import boxes
+from ernie5.parallel.megatron.place import Place
+from ernie5.parallel.shards import Reader, Shape, Shard
 from ernie5.parallel.untouched import untouched_rows
 from ernie5.parallel.world import World
 
@@ -57,10 +58,10 @@ class Held:
             value = reader.read(key).to("cpu" if on_cpu else self.parameter.device).clone()
         self.optimizer.state[self.parameter][slot] = value
 
-    def boxes(self) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    def boxes(self) -> list[tuple[Shape, Shape]]:
         return list(boxes(self.place.ours, self.start, self.stop))
 
-    def in_whole(self, at: tuple[int, ...]) -> tuple[int, ...]:
+    def in_whole(self, at: Shape) -> Shape:
         return tuple(a + b for a, b in zip(self.place.at, at, strict=True))
 
     def left_out(self, touched: Touched) -> list[slice] | None:

@@ -1,9 +1,7 @@
-"""Where a tensor of this process lies in the whole one, by the sharding table and Megatron's groups; flat pieces of it as boxes. Ours."""
+"""Where a tensor of this process lies in the whole one, by the sharding table and Megatron's groups. Ours."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from ernie5.model.sharding import split_dim, split_of
@@ -36,25 +34,3 @@ class Place(NamedTuple):
         shape = tuple(n * (axis.size if d == dim else 1) for d, n in enumerate(ours))
         at = tuple(axis.rank * n if d == dim else 0 for d, n in enumerate(ours))
         return cls(shape, at, ours, counts=True, replica=same.rank)
-
-
-def boxes(shape: Shape, start: int, stop: int) -> Iterator[tuple[Shape, Shape]]:
-    """The elements start … stop - 1 of a tensor in row-major order as boxes (where, how large), in that order; few: 2 per dimension."""
-    if start >= stop:
-        return
-    if len(shape) <= 1:
-        yield ((start,), (stop - start,)) if shape else ((), ())
-        return
-    row = math.prod(shape[1:])
-    first, last = -(-start // row), stop // row  # whole rows
-    if first > last:
-        yield from _row(shape, last, start - last * row, stop - last * row)
-        return
-    yield from _row(shape, first - 1, start - (first - 1) * row, row) if start < first * row else ()
-    if first < last:
-        yield (first, *(0,) * (len(shape) - 1)), (last - first, *shape[1:])
-    yield from _row(shape, last, 0, stop - last * row)
-
-
-def _row(shape: Shape, index: int, start: int, stop: int) -> Iterator[tuple[Shape, Shape]]:
-    return (((index, *at), (1, *size)) for at, size in boxes(shape[1:], start, stop))

@@ -1,0 +1,189 @@
+"""What ranks do in the tests of the Megatron engine, besides training (parity.py). Megatron itself is imported on the ranks alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import replace
+
+import torch
+from parity import LENGTH, MODEL, ROWS, Trained, make_engine, run_steps
+from tiny_world import batch, small_model
+
+from ernie5.model.config import ModelConfig
+from ernie5.model.elastic import FULL, Elastic, SubModel, touched
+from ernie5.model.elastic_samples import SubModels
+from ernie5.objectives.modality_weights import Weights
+from ernie5.objectives.next_group import NextGroupLoss, TargetCounts
+from ernie5.parallel.engine import Engine, MicroBatch
+from ernie5.parallel.shards import Shard
+from ernie5.parallel.world import World
+from ernie5.train.training import Objective
+
+SHALLOW, SPARSE = SubModel((0, 2, 3, 4, 5)), SubModel((0, 1, 3, 4, 5), top_k=1)
+BY_SAMPLE = {"text_to_image": SHALLOW, "audio_to_text": SubModel((0, 2, 3, 4, 5), top_k=1), "mixed": SHALLOW, "text_to_video": SPARSE,
+             "image_to_text": FULL, "text_to_audio": SPARSE, "text": SPARSE}  # layer 1 runs for the last two rows alone
+
+
+def copied(engine: Engine) -> tuple[Shard, ...]:
+    return tuple(replace(shard, data=shard.data.clone()) for shard in engine.shards())
+
+
+def one_step(engine: Engine, by_sample: bool = False) -> Trained:
+    """A step of micro-batches of two rows, with one sub-model per sample if asked."""
+    packed = [batch([*ROWS[i : i + 2]], length=LENGTH, seed=i) for i in (0, 2)]
+    share = len(packed) // engine.data_size
+    objective = Objective(NextGroupLoss(), engine.model)
+    objective.begin(sum((TargetCounts.of(p) for p in packed), start=TargetCounts()), Weights(router=0.5))
+
+    def submodel(i: int) -> Elastic:
+        return SubModels.of(packed[i], BY_SAMPLE) if by_sample else FULL
+
+    mine = range(engine.data_rank * share, (engine.data_rank + 1) * share)
+    losses = engine.forward_backward([MicroBatch(packed[i], submodel(i)) for i in mine], objective)
+    config = engine.model.config
+    result = engine.optimizer_step(1e-2, touched(list(BY_SAMPLE.values()), config) if by_sample else None)
+    load = engine.sum_over_world(objective.load(config.num_moe_layers))
+    return Trained(losses[None], (result.grad_norm,), load, copied(engine))
+
+
+def step_of(world: World, settings: dict, model: ModelConfig = MODEL, by_sample: bool = False) -> Trained:
+    return one_step(make_engine(world, settings, by_sample, model), by_sample)
+
+
+def resumed(world: World, settings: dict) -> tuple[Trained, Trained]:
+    """Five steps at once, and three, a new engine, then two."""
+    engine = make_engine(world, settings, True)
+    at_once = Trained(*run_steps(engine, range(5), True), copied(engine))
+    first = make_engine(world, settings, True)
+    run_steps(first, range(3), True)
+    reader = gathered(world, first)
+    second = make_engine(world, settings, True)
+    second.load(reader)
+    return at_once, Trained(*run_steps(second, range(3, 5), True), copied(second))
+
+
+def gathered(world: World, engine: Engine):
+    """The state of all ranks, in memory on each."""
+    import torch.distributed as dist
+
+    from ernie5.parallel.shards import InMemory, assemble
+
+    everyone: list = [None] * world.size
+    dist.all_gather_object(everyone, copied(engine))
+    return InMemory(assemble(shard for rank in everyone for shard in rank))
+
+
+def losses_from(world: World, settings: dict, start: dict[str, torch.Tensor]) -> tuple[torch.Tensor, tuple[Shard, ...]]:
+    """The losses of a batch from a state, and that state as it is handed out again."""
+    from ernie5.parallel.shards import InMemory
+
+    engine = make_engine(world, settings, False)
+    engine.load(InMemory(start))
+    before = copied(engine)
+    return run_steps(engine, range(1), False)[0], before
+
+
+def not_finite(world: World, settings: dict, bad_rank: int) -> tuple[bool, bool]:
+    """One rank's loss is not a number: (whether the step was skipped, whether anything moved on this rank)."""
+    engine = make_engine(world, settings, False)
+    run_steps(engine, range(1), False)
+    before = copied(engine)
+
+    def loss(runner, micro_batch):
+        hidden, packed = runner(micro_batch.packed, micro_batch.submodel), micro_batch.packed
+        losses = NextGroupLoss()(hidden, engine.model.heads, packed, TargetCounts.of(packed), Weights())
+        return replace(losses, total=losses.total * (torch.nan if world.rank == bad_rank else 1.0))
+
+    engine.forward_backward([MicroBatch(batch([ROWS[1]], length=LENGTH))], loss)
+    skipped = engine.optimizer_step(1e-2).skipped
+    moved = [a.name for a, b in zip(before, copied(engine), strict=True) if not torch.equal(a.data, b.data)]
+    return skipped, bool(moved)
+
+
+def who_did_it(world: World) -> dict[str, bool]:
+    """Which of Megatron's own classes are at work."""
+    from megatron.core.distributed import DistributedDataParallel
+    from megatron.core.optimizer import DistributedOptimizer
+    from megatron.core.pipeline_parallel.schedules import forward_backward_no_pipelining
+    from megatron.core.tensor_parallel import ColumnParallelLinear, RowParallelLinear, VocabParallelEmbedding
+    from megatron.core.transformer.moe.token_dispatcher import MoEAlltoAllTokenDispatcher
+
+    engine = make_engine(world, {"engine": "megatron", "tensor": 2, "sequence": True, "expert": 2, "zero": 1}, False)
+    layer = engine.model.layers[1]
+    dispatched: list[int] = []
+    plain = MoEAlltoAllTokenDispatcher.token_dispatch
+    MoEAlltoAllTokenDispatcher.token_dispatch = lambda self, rows, gates: (dispatched.append(len(rows)), plain(self, rows, gates))[1]
+    try:
+        run_steps(engine, range(1), False)
+    finally:
+        MoEAlltoAllTokenDispatcher.token_dispatch = plain
+    return {
+        "projections": all(isinstance(getattr(layer.attention, n), ColumnParallelLinear) for n in ("query", "key", "value")),
+        "out": isinstance(layer.attention.out, RowParallelLinear),
+        "table": isinstance(engine.model.embeddings.text, VocabParallelEmbedding),
+        "head": isinstance(engine.model.heads.text, ColumnParallelLinear),
+        "dispatcher": isinstance(layer.moe.dispatcher, MoEAlltoAllTokenDispatcher) and len(dispatched) == MODEL.num_moe_layers * len(ROWS),
+        "gradients": isinstance(engine.chunks[0], DistributedDataParallel) and engine.chunks[0].ddp_config.use_distributed_optimizer,
+        "optimizer": all(isinstance(stepper, DistributedOptimizer) for stepper in engine.steppers) and len(engine.steppers) == 2,
+        "schedule": engine.schedule is forward_backward_no_pipelining,
+        "half of the heads": layer.attention.query.weight.shape[0] == MODEL.dim // 2,
+        "half of the experts": layer.moe.experts.up.shape[0] == MODEL.num_experts // 2,
+    }
+
+
+def all_logits(world: World) -> torch.Tensor:
+    """Logits for people from a head that is split."""
+    engine = make_engine(world, {"engine": "megatron", "tensor": 2}, False)
+    return engine.model.heads.text(torch.randn(3, MODEL.dim, generator=torch.Generator().manual_seed(0))).detach()
+
+
+def experts_seen_by_data_ranks(world: World) -> tuple[bool, list[torch.Tensor]]:
+    """Trap: were experts marked like dense parameters, tensor ranks would not add up what each has seen of its positions."""
+    engine = make_engine(world, {"engine": "megatron", "tensor": 2}, False)
+    experts = [p for name, p in engine.model.named_parameters() if ".experts." in name]
+    run_steps(engine, range(1), False)
+    in_expert_buffers = {id(p) for buffer in engine.chunks[0].expert_parallel_buffers for p in buffer.params}
+    return all(id(p) in in_expert_buffers for p in experts), [p.detach().clone() for p in experts]
+
+
+def a_rank_without_rows(world: World) -> float:
+    """Trap: all rows go to the first two experts, so rank 1 gets none, and still must take part in the backward pass."""
+    engine = make_engine(world, {"engine": "megatron", "expert": 2}, True)
+    two = SubModel(experts=((0, 1),) * MODEL.num_moe_layers)
+    objective = Objective(NextGroupLoss(), engine.model)
+    packed = [batch([row], length=LENGTH, seed=i) for i, row in enumerate(ROWS)]
+    objective.begin(sum((TargetCounts.of(p) for p in packed), start=TargetCounts()), Weights())
+    engine.forward_backward([MicroBatch(packed[2 * world.rank + i], two) for i in range(2)], objective)
+    return engine.optimizer_step(1e-3, touched([two], MODEL)).grad_norm
+
+
+def without_a_process_group(world: World) -> Trained:
+    """One process that nobody launched."""
+    import torch.distributed as dist
+
+    dist.destroy_process_group()
+    return step_of(world, {"engine": "megatron", "zero": 1})
+
+
+def refused(world: World, settings: dict, changes: dict) -> str:
+    """The words of the refusal."""
+    try:
+        make_engine(world, {"engine": "megatron", **settings}, False, dataclasses.replace(MODEL, **changes))
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def in_bf16(world: World) -> tuple[torch.Tensor, float]:
+    """Losses of a step with products in bf16, and the largest difference of a gradient's dtype from float32 (0 = all are)."""
+    from functools import partial
+
+    from parity import plan_of
+
+    from ernie5.parallel.build import StepConfig, build_engine
+    from ernie5.train.optimizer import OptimizerConfig, make_optimizer
+
+    plan = plan_of({"engine": "megatron", "tensor": 2, "sequence": True, "expert": 2})
+    engine = build_engine(plan, small_model(MODEL), partial(make_optimizer, config=OptimizerConfig()), world, StepConfig(bf16=True))
+    done = one_step(engine)
+    return done.losses, float(sum(p.main_grad.dtype != torch.float32 for p in engine.model.parameters() if p.requires_grad))
