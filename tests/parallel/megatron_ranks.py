@@ -41,7 +41,7 @@ def one_step(engine: Engine, by_sample: bool = False) -> Trained:
     mine = range(engine.data_rank * share, (engine.data_rank + 1) * share)
     losses = engine.forward_backward([MicroBatch(packed[i], submodel(i)) for i in mine], objective)
     config = engine.model.config
-    result = engine.optimizer_step(1e-2, touched(list(BY_SAMPLE.values()), config) if by_sample else None)
+    result = engine.optimizer_step(1e-3, touched(list(BY_SAMPLE.values()), config) if by_sample else None)
     load = engine.sum_over_world(objective.load(config.num_moe_layers))
     return Trained(losses[None], (result.grad_norm,), load, copied(engine))
 
@@ -146,14 +146,16 @@ def experts_seen_by_data_ranks(world: World) -> tuple[bool, list[torch.Tensor]]:
     return all(id(p) in in_expert_buffers for p in experts), [p.detach().clone() for p in experts]
 
 
-def a_rank_without_rows(world: World) -> float:
-    """Trap: all rows go to the first two experts, so rank 1 gets none, and still must take part in the backward pass."""
-    engine = make_engine(world, {"engine": "megatron", "expert": 2}, True)
+def two_experts_alone(world: World, settings: dict) -> float:
+    """The gradient norm of a step in which all rows go to the first two experts."""
+    engine = make_engine(world, settings, True)
     two = SubModel(experts=((0, 1),) * MODEL.num_moe_layers)
     objective = Objective(NextGroupLoss(), engine.model)
     packed = [batch([row], length=LENGTH, seed=i) for i, row in enumerate(ROWS)]
     objective.begin(sum((TargetCounts.of(p) for p in packed), start=TargetCounts()), Weights())
-    engine.forward_backward([MicroBatch(packed[2 * world.rank + i], two) for i in range(2)], objective)
+    share = len(packed) // engine.data_size
+    mine = packed[engine.data_rank * share : (engine.data_rank + 1) * share]
+    engine.forward_backward([MicroBatch(p, two) for p in mine], objective)
     return engine.optimizer_step(1e-3, touched([two], MODEL)).grad_norm
 
 
@@ -165,10 +167,13 @@ def without_a_process_group(world: World) -> Trained:
     return step_of(world, {"engine": "megatron", "zero": 1})
 
 
-def refused(world: World, settings: dict, changes: dict) -> str:
-    """The words of the refusal."""
+def refused(world: World, settings: dict, changes: dict, start: dict[str, torch.Tensor] | None = None) -> str:
+    """The words of the refusal to make an engine, or to read a state."""
+    from ernie5.parallel.shards import InMemory
+
     try:
-        make_engine(world, {"engine": "megatron", **settings}, False, dataclasses.replace(MODEL, **changes))
+        engine = make_engine(world, {"engine": "megatron", **settings}, False, dataclasses.replace(MODEL, **changes))
+        engine.load(InMemory(start or {}))
     except ValueError as error:
         return str(error)
     return ""
@@ -187,3 +192,50 @@ def in_bf16(world: World) -> tuple[torch.Tensor, float]:
     engine = build_engine(plan, small_model(MODEL), partial(make_optimizer, config=OptimizerConfig()), world, StepConfig(bf16=True))
     done = one_step(engine)
     return done.losses, float(sum(p.main_grad.dtype != torch.float32 for p in engine.model.parameters() if p.requires_grad))
+
+
+def without_tier(world: World, missing: str | None) -> str:
+    """A step of everything with all patches but one; what Megatron says."""
+    from contextlib import nullcontext
+
+    from ernie5.parallel.megatron import compat
+
+    tiers, types = compat.TIERS, compat.types
+    compat.uninstall()
+    compat.TIERS = tuple(tier for tier in tiers if tier.__name__ != missing)
+    compat.types = nullcontext if missing == "types" else types
+    try:
+        run_steps(make_engine(world, {"engine": "megatron", "tensor": 2, "sequence": True, "expert": 2, "zero": 1}, False), range(1), False)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    finally:
+        compat.uninstall()
+        compat.TIERS, compat.types = tiers, types
+    return ""
+
+
+def patches_and_back(world: World, cuda: bool) -> tuple[int, int, bool, list[str]]:
+    """How many attributes `install` replaces, how many when asked again, whether all are back after `uninstall`, and what the log says."""
+    import logging
+
+    from megatron.core.transformer.moe.token_dispatcher import MoEAlltoAllTokenDispatcher as Dispatcher
+
+    from ernie5.parallel.megatron import compat
+
+    compat.uninstall()
+    places = (torch.cuda, compat.schedules, compat.optimizers, Dispatcher, torch.Tensor)
+    before, said, available = [dict(vars(place)) for place in places], [], torch.cuda.is_available
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())
+    compat.log.addHandler(handler)
+    torch.cuda.is_available = lambda: cuda
+    try:
+        first, second = len(compat.install().replaced), len(compat.install().replaced)
+        with compat.types():
+            cpu_says = torch.zeros(1).type()
+        compat.uninstall()
+    finally:
+        torch.cuda.is_available = available
+        compat.log.removeHandler(handler)
+    assert cpu_says == ("torch.FloatTensor" if cuda else "torch.cuda.FloatTensor")
+    return first, second, before == [dict(vars(place)) for place in places], said

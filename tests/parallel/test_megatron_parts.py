@@ -5,12 +5,12 @@ import dataclasses
 import pytest
 import torch
 from megatron_ranks import (
-    a_rank_without_rows,
     all_logits,
     experts_seen_by_data_ranks,
     in_bf16,
     refused,
     step_of,
+    two_experts_alone,
     who_did_it,
     without_a_process_group,
 )
@@ -40,8 +40,8 @@ def test_experts_are_added_up_over_tensor_ranks(ranks) -> None:
 
 
 def test_a_rank_without_rows_does_not_hang_the_others(ranks) -> None:
-    norms = ranks.run(2, a_rank_without_rows)
-    assert norms[0] == norms[1] > 0
+    norms = ranks.run(2, two_experts_alone, {"engine": "megatron", "expert": 2})
+    assert norms[0] == norms[1] == pytest.approx(two_experts_alone(ALONE, {}), rel=1e-5)
 
 
 @pytest.mark.parametrize("plan", [{**TENSOR, "sequence": True, "expert": 2}, {"engine": "megatron", "expert": 2}], ids=str)
@@ -81,6 +81,7 @@ def test_one_process_that_nobody_launched(ranks) -> None:
     ({"tensor": 2, "expert_tensor": 2}, {}, "parallel.expert_tensor = 2"),
     ({"zero": 2}, {}, "parallel.zero = 2"),
     ({"sequence": True}, {}, "parallel.tensor = 1"),
+    ({"pipeline": 2}, {}, "parallel.pipeline = 2"),
 ], ids=str)
 def test_refusals(ranks, settings, changes, words) -> None:
     assert all(words in found for found in ranks.run(2, refused, settings, changes))
