@@ -137,13 +137,29 @@ def all_logits(world: World) -> torch.Tensor:
     return engine.model.heads.text(torch.randn(3, MODEL.dim, generator=torch.Generator().manual_seed(0))).detach()
 
 
-def experts_seen_by_data_ranks(world: World) -> tuple[bool, list[torch.Tensor]]:
-    """Trap: were experts marked like dense parameters, tensor ranks would not add up what each has seen of its positions."""
-    engine = make_engine(world, {"engine": "megatron", "tensor": 2}, False)
-    experts = [p for name, p in engine.model.named_parameters() if ".experts." in name]
-    run_steps(engine, range(1), False)
-    in_expert_buffers = {id(p) for buffer in engine.chunks[0].expert_parallel_buffers for p in buffer.params}
-    return all(id(p) in in_expert_buffers for p in experts), [p.detach().clone() for p in experts]
+def what_tensor_ranks_share(world: World) -> tuple[bool, dict[str, torch.Tensor]]:
+    """Whether Megatron adds experts up as experts, and all weights that two tensor ranks both hold, after two steps.
+
+    Trap: were experts marked like dense parameters, tensor ranks would not add up what each has seen of its positions.
+    """
+    from ernie5.model.sharding import split_of
+
+    engine = make_engine(world, {"engine": "megatron", "tensor": 2, "sequence": True}, False)
+    run_steps(engine, range(2), False)
+    experts = {id(p) for name, p in engine.model.named_parameters() if split_of(name) == "expert"}
+    marked = {id(p) for buffer in engine.chunks[0].expert_parallel_buffers for p in buffer.params} == experts
+    return marked, {n: p.detach().clone() for n, p in engine.model.named_parameters() if split_of(n) in ("replicate", "expert")}
+
+
+def after_each(world: World, settings: dict) -> list[tuple[Shard, ...]]:
+    """The state after 2, 3, 4 and 5 steps with sub-models."""
+    engine = make_engine(world, settings, True)
+    run_steps(engine, range(1), True)
+    states = []
+    for step in range(1, 5):
+        run_steps(engine, range(step, step + 1), True)
+        states.append(copied(engine))
+    return states
 
 
 def two_experts_alone(world: World, settings: dict) -> float:

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from megatron_ranks import losses_from, not_finite, refused, resumed
-from parity import MODEL, alone, train, whole
+from megatron_ranks import after_each, losses_from, not_finite, refused, resumed
+from parity import MODEL, alone, train, two_slots, whole
 from tiny_world import small_model
 
+from ernie5.model.elastic import touched
 from ernie5.parallel.shards import assemble
 
 EVERYTHING = {"engine": "megatron", "tensor": 2, "sequence": True, "expert": 2, "zero": 1}
@@ -58,6 +59,21 @@ def test_a_state_of_another_model_is_refused(ranks, saved) -> None:
                            ({"optimizer.exp_avg.strange.b": torch.zeros(1)}, "holds optimizer.exp_avg.strange.b, which"),
                            ({"model.norm.weight": torch.zeros(3)}, "norm.weight has the shape (32,)")]:
         assert words in ranks.run(1, refused, {}, {}, {**saved, **changed})[0]
+
+
+def test_what_a_step_left_out_stays_bit_for_bit(ranks) -> None:
+    """Experts on two ranks, their rows and moments in flat pieces on two more. Step 2 runs half of the experts, step 4 not layer 1."""
+    found = ranks.run(4, after_each, {"engine": "megatron", "tensor": 2, "expert": 2, "zero": 1})
+    states = [assemble(shard for rank in found for shard in rank[i]) for i in range(4)]
+    live = touched(two_slots(2), MODEL).experts
+    assert all(len(experts) == 2 for experts in live) and not touched(two_slots(4), MODEL).experts[1]
+    for name in (n for n in states[0] if "layers." in n and "understanding" not in n and "optimizer.step" not in n):
+        layer = int(name.split("layers.")[1].split(".")[0])
+        if ".experts." in name or "router.weight" in name:
+            moved = (states[0][name] != states[1][name]).flatten(1).any(dim=1).nonzero().flatten().tolist()
+            assert set(moved) == live[layer], name
+        if "balance_bias" not in name:
+            assert torch.equal(states[2][name], states[3][name]) == (layer == 1), name
 
 
 @pytest.mark.parametrize(("plan", "bad_rank"), [({"tensor": 2}, 1), ({"expert": 2, "zero": 1}, 0)], ids=str)

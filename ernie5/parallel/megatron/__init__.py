@@ -1,4 +1,4 @@
-"""The Megatron engine: megatron-core splits, exchanges and schedules our plain model. Importing it takes seconds, so engines come lazily."""
+"""The Megatron engine: megatron-core splits, exchanges and schedules our plain model. Importing it takes seconds."""
 
 import warnings
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig
+from megatron.core.optimizer import DistributedOptimizer
 from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import Tensor, nn
 
@@ -50,6 +51,7 @@ def split(model: UnifiedTransformer, plan: ParallelPlan, config: TransformerConf
         parameter.sequence_parallel = bool(partial) and groups.tensor.size > 1  # type: ignore[attr-defined]  # Megatron's word for it
 
 
+@compat.quiet()
 def build(
     plan: ParallelPlan, model: UnifiedTransformer, make_optimizer: Callable[[nn.Module], torch.optim.Optimizer], world: World,
     largest_norm: float, bf16: bool,
@@ -61,25 +63,29 @@ def build(
     names = frozenset(tensors_of(model))
     config = transformer_config(plan, model.config)
     split(model, plan, config, groups)
-    whole = [WholeChunk(model)]
-    settings = DistributedDataParallelConfig(use_distributed_optimizer=plan.zero == 1, grad_reduce_in_fp32=True)
-    chunks = [DistributedDataParallel(config, settings, chunk, disable_bucketing=number > 0) for number, chunk in enumerate(whole)]
-    tensors = {chunk.whole_name(name): tensor for chunk in whole for name, tensor in tensors_of(chunk).items()}
+    parts = [WholeChunk(model)]
+    buffers = DistributedDataParallelConfig(use_distributed_optimizer=plan.zero == 1, grad_reduce_in_fp32=True)
+    chunks = [DistributedDataParallel(config, buffers, part, disable_bucketing=number > 0) for number, part in enumerate(parts)]
+    tensors = {part.whole_name(name): tensor for part in parts for name, tensor in tensors_of(part).items()}
     places = {name: Place.of(name, tuple(tensor.shape), groups) for name, tensor in tensors.items()}
-    optimizer = make_optimizer(nn.ModuleList(whole))
+    optimizer = make_optimizer(nn.ModuleList(parts))
     steppers = share(optimizer, chunks) if plan.zero == 1 else [optimizer]
-    held = []
-    if plan.zero == 1:
-        name_of = {id(tensor): name for name, tensor in tensors.items()}
-        for shared in steppers:
-            for name, _, start, stop, piece in pieces(shared, lambda parameter: name_of[id(parameter)]):
-                held.append(Held(name, places[name], start, stop, piece, shared.optimizer, places[name].counts))
-    else:
-        for name, tensor in tensors.items():
-            if isinstance(tensor, nn.Parameter) and tensor.requires_grad:
-                held.append(Held(name, places[name], 0, tensor.numel(), tensor, optimizer, places[name].hands_out))
-    state = MegatronState({name: (tensor, places[name]) for name, tensor in tensors.items()}, whole, held, names)
+    held = [h for stepper in steppers for h in held_by(stepper, tensors, places)]
+    state = MegatronState({name: (tensor, places[name]) for name, tensor in tensors.items()}, parts, held, names)
     return MegatronEngine(model, chunks, steppers, held, state, groups, world, model.config.num_layers, largest_norm, bf16)
+
+
+def held_by(stepper: torch.optim.Optimizer | DistributedOptimizer, tensors: dict[str, Tensor], places: dict[str, Place]) -> Iterator[Held]:
+    """What it steps. Pieces of a shared optimizer are on one data rank alone; whole parameters are on all of them."""
+    names = {id(tensor): name for name, tensor in tensors.items()}
+    if isinstance(stepper, DistributedOptimizer):
+        for parameter, start, stop, piece in pieces(stepper):
+            name = names[id(parameter)]
+            yield Held(name, places[name], start, stop, piece, stepper.optimizer, places[name].counts)
+        return
+    for parameter in (p for group in stepper.param_groups for p in group["params"]):
+        name = names[id(parameter)]
+        yield Held(name, places[name], 0, parameter.numel(), parameter, stepper, places[name].hands_out)
 
 
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:

@@ -105,7 +105,8 @@ def as_before(held: Sequence[Held], touched: Touched | None) -> Iterator[None]:
             h.parameter.grad = None
         elif left_out:
             moments = [m for m in h.optimizer.state.get(h.parameter, {}).values() if m.shape == h.parameter.shape]
-            kept += [(t.detach().view(-1)[piece], t.detach().view(-1)[piece].clone()) for t in (h.parameter, *moments) for piece in left_out]
+            pieces = [tensor.detach().view(-1)[piece] for tensor in (h.parameter, *moments) for piece in left_out]
+            kept += [(piece, piece.clone()) for piece in pieces]
 
     def put_back(*_: object) -> None:
         for piece, values in kept:

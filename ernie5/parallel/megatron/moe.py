@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from ernie5.model.elastic import SubLayer
 from ernie5.model.moe import MixtureOfExperts, Routed
 from ernie5.model.router import Routing
-from ernie5.parallel.megatron.groups import Axis, Groups
+from ernie5.parallel.megatron.groups import Groups
 from ernie5.parallel.megatron.linear import part_of
 from ernie5.parallel.megatron.sequence import check_share
 

@@ -6,7 +6,7 @@ optimizer that the recipe names, over flat pieces of the parameters.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from megatron.core.distributed import DistributedDataParallel
@@ -19,25 +19,28 @@ from ernie5.parallel.megatron import compat
 def share(optimizer: torch.optim.Optimizer, chunks: Sequence[DistributedDataParallel]) -> list[DistributedOptimizer]:
     """`optimizer` over the parameters of all chunks, which must be AdamW."""
     if not isinstance(optimizer, torch.optim.AdamW):
-        raise ValueError(f"parallel.zero = 1 of the megatron engine shares AdamW alone, not {type(optimizer).__name__}; use parallel.zero = 0")
-    found = []
+        raise ValueError(f"parallel.zero = 1 of the megatron engine shares the state of AdamW, not of {type(optimizer).__name__}; "
+                         "use parallel.zero = 0")
+    shared = []
     for dense in (True, False):
-        def ours(parameter: nn.Parameter, dense: bool = dense) -> bool:
-            return getattr(parameter, "allreduce", True) == dense
-
-        groups = [{**group, "params": [p for p in group["params"] if ours(p)]} for group in optimizer.param_groups]
+        groups = [{**group, "params": [p for p in group["params"] if is_dense(p) == dense]} for group in optimizer.param_groups]
         buffers = {number: chunk.buffers if dense else chunk.expert_parallel_buffers for number, chunk in enumerate(chunks)}
         replicas = chunks[0].intra_dp_cp_group if dense else chunks[0].intra_expt_dp_group
+        inside = torch.optim.AdamW([group for group in groups if group["params"]])
         with compat.types():
-            found.append(DistributedOptimizer(
-                torch.optim.AdamW([g for g in groups if g["params"]]), OptimizerConfig(use_distributed_optimizer=True), None, None,
-                list(chunks), buffers, replicas, None, 0, 0))
-    return found
+            shared.append(DistributedOptimizer(
+                inside, OptimizerConfig(use_distributed_optimizer=True), None, None, list(chunks), buffers, replicas, None, 0, 0))
+    return shared
 
 
-def pieces(shared: DistributedOptimizer, name_of: Callable[[Tensor], str]) -> Iterator[tuple[str, nn.Parameter, int, int, Tensor]]:
-    """(name, local parameter, start, stop, the piece that is stepped) of everything that falls to this process."""
+def is_dense(parameter: nn.Parameter) -> bool:
+    """Megatron's mark: dense parameters are added up over data ranks, experts over the ranks that hold the same ones."""
+    return getattr(parameter, "allreduce", True)
+
+
+def pieces(shared: DistributedOptimizer) -> Iterator[tuple[nn.Parameter, int, int, Tensor]]:
+    """(local parameter, start, stop, the flat piece that is stepped) of everything that falls to this process."""
     for parameters, steps in zip(shared.model_fp32_groups, shared.shard_fp32_groups, strict=True):
         for parameter, piece in zip(parameters, steps, strict=True):
-            at = shared._get_model_param_range_map(parameter)["param"]
-            yield name_of(parameter), parameter, at.start, at.end, piece
+            ours = shared._get_model_param_range_map(parameter)["param"]
+            yield parameter, ours.start, ours.end, piece
