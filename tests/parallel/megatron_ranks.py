@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import replace
 
+import tiny_world
 import torch
 from parity import LENGTH, MODEL, ROWS, Trained, make_engine, run_steps
 from tiny_world import batch, small_model
@@ -48,6 +49,16 @@ def one_step(engine: Engine, by_sample: bool = False) -> Trained:
 
 def step_of(world: World, settings: dict, model: ModelConfig = MODEL, by_sample: bool = False) -> Trained:
     return one_step(make_engine(world, settings, by_sample, model), by_sample)
+
+
+def step_with_ids(world: World, settings: dict, text_ids: int) -> Trained:
+    """A step of a model with another number of text ids."""
+    plain = tiny_world.VOCABULARY
+    tiny_world.VOCABULARY = replace(plain, text=text_ids)
+    try:
+        return step_of(world, settings)
+    finally:
+        tiny_world.VOCABULARY = plain
 
 
 def resumed(world: World, settings: dict) -> tuple[Trained, Trained]:

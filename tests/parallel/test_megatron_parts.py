@@ -9,6 +9,7 @@ from megatron_ranks import (
     in_bf16,
     refused,
     step_of,
+    step_with_ids,
     two_experts_alone,
     what_tensor_ranks_share,
     who_did_it,
@@ -63,6 +64,10 @@ def test_other_models(ranks, variant) -> None:
     changes, plan = VARIANTS[variant]
     model = dataclasses.replace(MODEL, **changes)
     check_parity(ranks.run(2, step_of, TENSOR | plan, model), step_of(ALONE, {}, model))
+
+
+def test_text_ids_that_tensor_ranks_cannot_share_equally(ranks) -> None:
+    check_parity(ranks.run(2, step_with_ids, TENSOR, 65), step_with_ids(ALONE, {}, 65))
 
 
 def test_bf16(ranks) -> None:

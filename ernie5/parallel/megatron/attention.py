@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ernie5.model.attention import Attention
 from ernie5.model.attention_mask import AttentionMask
 from ernie5.model.cache import LayerCache
+from ernie5.model.experts import compute_dtype
 from ernie5.parallel.megatron.groups import Axis
 
 
@@ -27,6 +28,7 @@ class SplitAttention(Attention):
             self.add_module(name, part)
 
     def forward(self, x: Tensor, turn: Tensor, mask: AttentionMask, cache: LayerCache | None = None) -> Tensor:
+        x = x.to(compute_dtype(x))  # before it travels, and once for three projections
         if self.sequence:
             rows, _, length, _ = turn.shape
             x = gather_from_sequence_parallel_region(x.flatten(0, 1), group=self.axis.group).unflatten(0, (rows, length))

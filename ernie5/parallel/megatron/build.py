@@ -58,20 +58,20 @@ def build(
 ) -> MegatronEngine:
     """Collective. `model` is whole, with the same weights on every rank, and is taken apart."""
     compat.install()
-    check_sizes(plan, model.config, model.vocabulary.text)
+    check_sizes(plan, model.config)
     groups = Groups.form(plan, world)
-    names = frozenset(tensors_of(model))
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors_of(model).items()}
     config = transformer_config(plan, model.config)
     split(model, plan, config, groups)
     parts = [WholeChunk(model)]
     buffers = DistributedDataParallelConfig(use_distributed_optimizer=plan.zero == 1, grad_reduce_in_fp32=True)
     chunks = [DistributedDataParallel(config, buffers, part, disable_bucketing=number > 0) for number, part in enumerate(parts)]
     tensors = {part.whole_name(name): tensor for part in parts for name, tensor in tensors_of(part).items()}
-    places = {name: Place.of(name, tuple(tensor.shape), groups) for name, tensor in tensors.items()}
+    places = {name: Place.of(name, shapes[name], groups) for name in tensors}
     optimizer = make_optimizer(nn.ModuleList(parts))
     steppers = share(optimizer, chunks) if plan.zero == 1 else [optimizer]
     held = [h for stepper in steppers for h in held_by(stepper, tensors, places)]
-    state = MegatronState({name: (tensor, places[name]) for name, tensor in tensors.items()}, parts, held, names)
+    state = MegatronState({name: (tensor, places[name]) for name, tensor in tensors.items()}, parts, held, frozenset(shapes))
     return MegatronEngine(model, chunks, steppers, held, state, groups, world, model.config.num_layers, largest_norm, bf16)
 
 

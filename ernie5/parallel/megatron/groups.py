@@ -29,6 +29,15 @@ class Axis:
     def of(cls, group: dist.ProcessGroup) -> "Axis":
         return cls(group.rank(), group.size(), group)
 
+    def rounded_up(self, num: int) -> int:
+        """The next multiple of our size."""
+        return -(-num // self.size) * self.size
+
+    def share_of(self, num: int) -> range:
+        """Which of `num` rows are ours: equal shares, fewer for the last ranks where `num` is no multiple."""
+        share = self.rounded_up(num) // self.size
+        return range(min(num, self.rank * share), min(num, (self.rank + 1) * share))
+
 
 @dataclass(frozen=True)
 class Groups:

@@ -13,10 +13,12 @@ from dataclasses import replace
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from megatron.core.tensor_parallel import (
     ColumnParallelLinear,
     RowParallelLinear,
     VocabParallelEmbedding,
+    gather_from_tensor_model_parallel_region,
     linear_with_grad_accumulation_and_async_allreduce,
     vocab_parallel_cross_entropy,
 )
@@ -25,17 +27,18 @@ from torch import Tensor, nn
 
 from ernie5.model.experts import compute_dtype
 from ernie5.model.sharding import Split, split_dim, split_of
-from ernie5.model.text_head import TextHead, restrict
+from ernie5.model.text_head import EXCLUDED, TextHead, restrict
 from ernie5.model.unified_transformer import UnifiedTransformer
 from ernie5.parallel.megatron.groups import Axis
 
 
 def part_of(weight: Tensor, axis: Axis, split: Split) -> nn.Parameter:
-    """Our share of a whole weight, a copy on the same device."""
+    """Our share of a whole weight, a copy on the same device; the last rank's is smaller where the size is no multiple (`share_of`)."""
     dim = split_dim(split)
     assert dim is not None
-    share = weight.shape[dim] // axis.size
-    return nn.Parameter(weight.detach().narrow(dim, axis.rank * share, share).clone(memory_format=torch.contiguous_format))
+    share = axis.share_of(weight.shape[dim])
+    ours = weight.detach().narrow(dim, share.start, len(share))
+    return nn.Parameter(ours.clone(memory_format=torch.contiguous_format))
 
 
 def keep_initial(weight: Tensor) -> Tensor:
@@ -85,33 +88,39 @@ class Row(Product, RowParallelLinear):
 
 
 class VocabTable(VocabParallelEmbedding):
-    """ids `m` -> rows `m D` on every rank."""
+    """ids `m` -> rows `m D` on every rank. Megatron wants equal shares: a last rank that has fewer rows is told that it has as many."""
 
     is_table = True  # for make_optimizer: not decayed
 
     def __init__(self, whole: nn.Embedding, config: TransformerConfig, axis: Axis) -> None:
-        super().__init__(whole.num_embeddings, whole.embedding_dim, init_method=keep_initial, config=config, tp_group=axis.group)
+        super().__init__(axis.rounded_up(whole.num_embeddings), whole.embedding_dim, init_method=keep_initial, config=config, tp_group=axis.group)
         self.weight = part_of(whole.weight, axis, "vocab")
 
 
 class VocabHead(Product, ColumnParallelLinear):
     """The text head over our part of the vocabulary; offers what `TextHead` does. Every rank gives the same hidden states and gets the
-    same losses.
+    same losses. Ids that a last rank lacks to an equal share can never be chosen.
     """
 
     def __init__(self, whole: TextHead, config: TransformerConfig, axis: Axis) -> None:
-        super().__init__(whole.in_features, whole.out_features, config=replace(config, sequence_parallel=False), init_method=keep_initial,
-                         bias=False, gather_output=True, tp_group=axis.group)
+        self.num_ids = whole.out_features
+        super().__init__(whole.in_features, axis.rounded_up(self.num_ids), config=replace(config, sequence_parallel=False),
+                         init_method=keep_initial, bias=False, tp_group=axis.group)
         self.weight = part_of(whole.weight, axis, "vocab")
         self.first_id = axis.rank * self.output_size_per_partition
 
     def forward(self, hidden: Tensor) -> Tensor:
         """hidden `m D` -> all logits `m V`."""
-        return super().forward(hidden)[0]
+        return gather_from_tensor_model_parallel_region(self.part(hidden), self.tp_group)[:, : self.num_ids]
+
+    def part(self, hidden: Tensor) -> Tensor:
+        """hidden `m D` -> logits of our ids `m V/tensor`."""
+        logits = super().forward(hidden)[0]
+        return F.pad(logits, (0, self.output_size_per_partition - logits.shape[1]), value=EXCLUDED)
 
     def nll(self, hidden: Tensor, target: Tensor, choice: Tensor | None = None) -> Tensor:
         """hidden `m D`, target `m`, choice `m` -> `m` nats, float32; no rank ever holds all logits."""
-        logits = super().forward(hidden, runtime_gather_output=False)[0].float()
+        logits = self.part(hidden).float()
         if choice is not None:
             logits = restrict(logits, choice, self.first_id)
         return vocab_parallel_cross_entropy(logits, target)

@@ -25,12 +25,14 @@ class Place(NamedTuple):
         return self.counts and self.replica == 0
 
     @classmethod
-    def of(cls, name: str, ours: Shape, groups: Groups) -> "Place":
+    def of(cls, name: str, shape: Shape, groups: Groups) -> "Place":
+        """`shape`: that of the whole tensor."""
         split = split_of(name)
         dim = split_dim(split)
         if dim is None:
-            return cls(ours, (0,) * len(ours), ours, groups.tensor.rank == 0, groups.replicas.rank)
+            return cls(shape, (0,) * len(shape), shape, groups.tensor.rank == 0, groups.replicas.rank)
         axis, same = (groups.expert, groups.same_experts) if split == "expert" else (groups.tensor, groups.replicas)
-        shape = tuple(n * (axis.size if d == dim else 1) for d, n in enumerate(ours))
-        at = tuple(axis.rank * n if d == dim else 0 for d, n in enumerate(ours))
-        return cls(shape, at, ours, counts=True, replica=same.rank)
+        share = axis.share_of(shape[dim])
+        at, ours = [0] * len(shape), list(shape)
+        at[dim], ours[dim] = share.start, len(share)
+        return cls(shape, tuple(at), tuple(ours), counts=True, replica=same.rank)

@@ -9,11 +9,10 @@ from ernie5.model.config import ModelConfig
 from ernie5.parallel.plan import ParallelPlan
 
 
-def check_sizes(plan: ParallelPlan, model: ModelConfig, text_ids: int) -> None:
+def check_sizes(plan: ParallelPlan, model: ModelConfig) -> None:
     """ValueError for a model that this plan cannot cut."""
     rules = [
         ("tensor", plan.tensor, "model.num_kv_heads", model.num_kv_heads),
-        ("tensor", plan.tensor, "the number of text ids", text_ids),
         ("expert", plan.expert, "model.num_experts", model.num_experts),
     ]
     for key, degree, what, size in rules:
