@@ -19,10 +19,10 @@ EXCLUDED = -1e9  # logit of a class that cannot be chosen: probability exactly 0
 NEXT_FRAME_OR_END = (10, 6)  # ids of NEXT_FRAME and EOV; a test holds them equal to the tokenizers' SpecialToken
 
 
-def restrict(logits: Tensor, choice: Tensor) -> Tensor:
-    """logits `m V`, choice `m` -> logits with EXCLUDED at the classes that cannot be chosen."""
-    allowed = torch.zeros(logits.shape[-1], dtype=torch.bool, device=logits.device)
-    allowed[list(NEXT_FRAME_OR_END)] = True
+def restrict(logits: Tensor, choice: Tensor, first: int = 0) -> Tensor:
+    """logits `m V` of the ids from `first` on, choice `m` -> logits with EXCLUDED at the classes that cannot be chosen."""
+    ids = torch.arange(first, first + logits.shape[-1], device=logits.device)
+    allowed = torch.isin(ids, torch.tensor(NEXT_FRAME_OR_END, device=logits.device))
     excluded = (choice == Choice.NEXT_OR_END).unsqueeze(-1) & ~allowed
     return logits.masked_fill(excluded, EXCLUDED)
 

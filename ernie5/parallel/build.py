@@ -40,5 +40,7 @@ def build_engine(
             from ernie5.parallel.deepspeed.engine import DeepSpeedEngine
 
             return DeepSpeedEngine(model, make_optimizer, world, config, plan)
-        case _:
-            raise ValueError(f"parallel.engine = {plan.engine} is not available in this version; use parallel.engine = torch")
+        case "megatron":
+            from ernie5.parallel.megatron.build import build
+
+            return build(plan, model, make_optimizer, world, config.clip, config.bf16)

@@ -22,8 +22,8 @@ class OptimizerConfig:
 
 
 def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """Parameters in the order of their names' first appearance; tables are the weights of nn.Embedding."""
-    tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    """Parameters in the order of their names' first appearance; tables are the weights of nn.Embedding and of modules with `is_table`."""
+    tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding) or getattr(m, "is_table", False)}
     matrices = [p for p in model.parameters() if p.requires_grad and p.ndim >= 2 and id(p) not in tables]
     others = [p for p in model.parameters() if p.requires_grad and (p.ndim < 2 or id(p) in tables)]
     groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
