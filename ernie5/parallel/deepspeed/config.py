@@ -17,7 +17,8 @@ from ernie5.parallel.plan import ParallelPlan
 SAID_BY = {  # key of DeepSpeed -> where a recipe says it
     "gradient_clipping": "train.optimizer.clip", "optimizer": "train.optimizer", "scheduler": "train.schedule",
     "gradient_accumulation_steps": "train.micro_rows", "train_micro_batch_size_per_gpu": "train.micro_rows",
-    "train_batch_size": "train.rows", "fp16": "train.precision", "bf16": "train.precision", "torch_autocast": "train.precision", "zero_optimization.stage": "parallel.zero",
+    "train_batch_size": "train.rows", "fp16": "train.precision", "bf16": "train.precision",
+    "torch_autocast": "train.precision", "zero_optimization.stage": "parallel.zero",
 }
 
 
