@@ -30,7 +30,8 @@ def deepspeed_config(plan: ParallelPlan, clip: float, bf16: bool) -> dict[str, A
             inner = inner.get(part) if isinstance(inner, dict) else None
         if inner is not None:
             raise ValueError(f"parallel.deepspeed.{key} is set by the recipe; use {SAID_BY[key]} and leave it out")
-    zero: dict[str, Any] = {"stage": plan.zero, **plan.deepspeed.get("zero_optimization", {})}
+    more: Any = plan.deepspeed.get("zero_optimization", {})
+    zero: dict[str, Any] = {"stage": plan.zero, **more}
     if "optimizer" in plan.memory.offload:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available(), **zero.get("offload_optimizer", {})}
     return {
