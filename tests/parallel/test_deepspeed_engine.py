@@ -16,7 +16,9 @@ from ernie5.train.training import Objective
 
 
 def zero(stage: int) -> dict:
-    return {"engine": "deepspeed", "zero": stage}
+    """Stage 3 with every weight in slices; by default it keeps small ones whole."""
+    more = {"deepspeed": {"zero_optimization": {"stage3_param_persistence_threshold": 0}}} if stage == 3 else {}
+    return {"engine": "deepspeed", "zero": stage, **more}
 
 
 @pytest.mark.parametrize(("stage", "elastic"), [(0, True), (1, False), (1, True), (2, True), (3, False)])

@@ -7,8 +7,10 @@ Ours: one optimizer group per layer, so that flat partitions have step counts of
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from ernie5.model.elastic import Touched
@@ -25,6 +27,7 @@ from ernie5.parallel.shards import Reader, Shard
 from ernie5.parallel.spread import LossOfModel
 from ernie5.parallel.untouched import as_before
 from ernie5.parallel.world import World
+from ernie5.sequence import PackedSequence, UnderstandBatch
 
 
 class DeepSpeedEngine:
@@ -54,6 +57,8 @@ class DeepSpeedEngine:
         summed = torch.zeros(5, device=self.world.device)
         for number, micro_batch in enumerate(micro_batches):
             self.deepspeed.set_gradient_accumulation_boundary(number + 1 == len(micro_batches))
+            if self.zero == 3:
+                micro_batch = replace(micro_batch, packed=as_often(micro_batch.packed, self.world))
             total, losses = self.deepspeed(loss_function, micro_batch)
             self.deepspeed.backward(total * self.world.size)
             summed += losses
@@ -98,3 +103,15 @@ class DeepSpeedEngine:
             load_parts(self.model, self.optimizer, self.parts, reader)
         else:
             load_flat(self.model, self.optimizer, self.fragments, self.parts, reader)
+
+
+def as_often(packed: PackedSequence, world: World) -> PackedSequence:
+    """The same batch with empty understanding reads added until all ranks have equally many: the encoder runs once per shape of media, and
+    ZeRO 3 gathers its weights at every run, so a rank that ran it once more would wait in vain.
+    """
+    most = torch.tensor(len(packed.understand), device=world.device)
+    if world.size > 1:
+        dist.all_reduce(most, dist.ReduceOp.MAX)
+    last = packed.understand[-1]
+    empty = UnderstandBatch(last.pixels[:0], last.features[:0], last.positions[:0])
+    return replace(packed, understand=packed.understand + (empty,) * (int(most) - len(packed.understand)))
