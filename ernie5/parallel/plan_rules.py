@@ -3,9 +3,9 @@
     check_plan(plan, world_size, workload)     degrees, engine, model and shape of a step
     check_machine(plan, device)                what only the machine that runs it knows
 
-The rules that raise no error in the engines themselves: DeepSpeed's ZeRO 3 gives a weight without gradient the gradient of the step before;
-it shares different experts as if they were one; experts that are split over tensor ranks other than the attention's are not summed;
-grouped products need rows of 16 bytes (`ModelConfig.check` asks for multiples of 8). Ours: the words.
+The rules that raise no error in the engines themselves: DeepSpeed's ZeRO 3 gives a weight without gradient the gradient of the step before,
+and shares different experts as if they were one (so it gets no `expert`); experts split over other tensor ranks than attention are not
+summed; grouped products need rows of 16 bytes (`ModelConfig.check` asks for multiples of 8). Ours: the words.
 """
 
 from __future__ import annotations
@@ -152,9 +152,6 @@ def _step(plan: ParallelPlan, world_size: int, workload: Workload) -> Iterator[s
 
 def _silent(plan: ParallelPlan, world_size: int, workload: Workload) -> Iterator[str]:
     """What would run and be wrong, or what no engine knows how to do."""
-    if plan.zero == 3 and plan.expert > 1:
-        yield (f"parallel.zero = 3 with parallel.expert = {plan.expert}: different experts would be shared as if they were one weight; "
-               "use parallel.zero = 2 or less, or parallel.expert = 1")
     if plan.engine == "deepspeed" and plan.zero == 3 and workload.elastic.depth.probability > 0:
         yield ("parallel.zero = 3 with elastic.depth: DeepSpeed gives layers that a step left out the gradient of the step before; "
                "use parallel.zero = 2 or less, parallel.engine = torch, or elastic.depth.probability = 0")
