@@ -1,6 +1,7 @@
 """The estimate of one plan: memory of every stage, FLOPs, what is sent, the bubble, and how long a step takes.
 
-    step = (m + (p - 1) / v) * slowest stage's pass + gradients + optimizer,    pass = hardware FLOPs / (peak * efficiency) + sending
+    step = (m + (p - 1) / v) * slowest stage's pass + gradients + optimizer
+    pass = hardware FLOPs / (peak * efficiency) + 4 * saved bytes / memory rate + sending
     bubble = (p - 1) / v of m + (p - 1) / v passes;    mfu = model FLOPs of all tokens / (step * ranks * peak)
 
 Nothing that is sent is taken to overlap with products: an upper bound. Experts are taken to be evenly loaded. Of the stages the first two
@@ -25,6 +26,7 @@ from ernie5.planner.parameters import Held, ParameterTable
 from ernie5.planner.placement import Cut, Stage, stages_of
 from ernie5.planner.traffic import gradient_traffic, pass_traffic
 
+ELEMENTWISE = 4       # times that a saved byte goes through memory: written and read, and its gradient too
 OPTIMIZER_BYTES = 28  # per parameter: weight, gradient and two moments are read, all but the gradient written
 
 
@@ -122,10 +124,11 @@ def _stage(plan: ParallelPlan, job: Job, stage: Stage, content: Content, passes:
     layers = executed.layers + (1 if stage.last and model.multi_token else 0)
     per_pass = pass_traffic(plan, model, content, job.width, layers, run.top_k, stage, groups, hardware)
     sent = {axis: flow * passes for axis, flow in per_pass.items()} | {"data": gradient_traffic(plan, held, groups, hardware, passes)}
-    seconds = flops.hardware / (hardware.peak * hardware.efficiency) + sum(flow.seconds for flow in per_pass.values())
     memory = stage_memory(plan, job.world_size, passes, model, job.vocabulary, content, job.width, hardware.gpu, held, stage, levels,
                           job.table.buffer_bytes / plan.pipeline)
-    return StageEstimate(stage, held, memory, seconds, sent)
+    touched = ELEMENTWISE * memory.one_pass * run.layers / model.num_layers
+    seconds = flops.hardware / (hardware.peak * hardware.efficiency) + touched / hardware.memory_rate
+    return StageEstimate(stage, held, memory, seconds + sum(flow.seconds for flow in per_pass.values()), sent)
 
 
 def _once_s(stage: StageEstimate, plan: ParallelPlan, job: Job) -> float:

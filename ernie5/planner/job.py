@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 
-from ernie5.parallel.plan import ParallelPlan
 from ernie5.planner.estimate import Job
 from ernie5.planner.hardware import Hardware
 from ernie5.planner.parameters import ParameterTable
@@ -23,7 +20,3 @@ def job_of(recipe: Recipe, hardware: Hardware, world_size: int) -> Job:
     workload = max(recipe.workloads(), key=lambda work: work.length)
     return Job(table, recipe.model, vocabulary, workload, hardware, world_size, 2 if bf16 else 4)
 
-
-def checked(recipe: Recipe, plan: ParallelPlan, world_size: int) -> None:
-    """ValueError with the first reason why this plan of the recipe cannot be, before anything is built."""
-    replace(recipe, parallel=plan).check(world_size)

@@ -21,13 +21,16 @@ from ernie5.planner.placement import Cut, Stage
 
 @dataclass(frozen=True)
 class StageMemory:
-    """Bytes. `if_recompute`: the activations under every choice of `parallel.memory.recompute`."""
+    """Bytes. `if_recompute`: the activations under every choice of `parallel.memory.recompute`. `one_pass`: what one micro-batch saves where
+    nothing runs again and nothing is moved away.
+    """
 
     states: StateBytes
     buffers: float
     activations: float
     working: float
     if_recompute: dict[str, float]
+    one_pass: float
 
     @property
     def peak(self) -> float:
@@ -47,7 +50,7 @@ def stage_memory(plan: ParallelPlan, world_size: int, passes: int, model: ModelC
         kept += levels * audio_bytes(model, vocabulary, content, cut, numerics)
         kept += first_bytes(vocabulary, content, cut, numerics) if stage.first else 0
         kept += last_bytes(model, vocabulary, content, cut, numerics, memory) if stage.last else 0
-        return stage.passes * kept
+        return kept
 
     layer = layer_bytes(model, content, cut, numerics)
     working = {"none": 0.0, "selective": layer.experts + layer.copies, "full": layer.all}[plan.memory.recompute]
@@ -55,5 +58,6 @@ def stage_memory(plan: ParallelPlan, world_size: int, passes: int, model: ModelC
         working += 8 * (plan.memory.loss_chunk or content.text_targets / plan.context) * vocabulary.text / plan.tensor
     if plan.zero == 3:
         working += 3 * 4 * held.largest
-    choices: dict[str, float] = {choice: saved(replace(plan.memory, recompute=choice)) for choice in RECOMPUTE}
-    return StageMemory(state_bytes(held, plan, world_size, passes), buffers, saved(plan.memory), working, choices)
+    choices: dict[str, float] = {choice: stage.passes * saved(replace(plan.memory, recompute=choice)) for choice in RECOMPUTE}
+    states = state_bytes(held, plan, world_size, passes)
+    return StageMemory(states, buffers, choices[plan.memory.recompute], working, choices, saved(MemoryConfig()))

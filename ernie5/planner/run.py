@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ernie5.config import load_config
+from ernie5.parallel.plan import ParallelPlan
 from ernie5.planner.estimate import estimate
 from ernie5.planner.hardware import hardware_named
 from ernie5.planner.job import job_of
@@ -27,7 +28,7 @@ def plan_recipe(path: Path, overrides: Sequence[str], num_gpus: int, gpu: str, n
         hardware = replace(hardware, per_node=num_gpus // nodes)
     recipe = load_config(Recipe, path, overrides)
     if searching:
-        recipe.check()
+        replace(recipe, parallel=ParallelPlan()).check()  # everything else; the plan is what is looked for
         found = search(recipe.parallel, job := job_of(recipe, hardware, num_gpus), fixed_keys(overrides))
         return told_search(found, job), bool(found)
     recipe.check(num_gpus)

@@ -27,12 +27,19 @@ def told_search(found: Sequence[Found], job: Job, shown: int = 10) -> str:
         return f"no plan fits {job.world_size} x {job.hardware.name} ({size(room(job))} each): use more of them or a smaller model"
     lines = [f"{len(found)} plans fit {job.world_size} x {job.hardware.name}; the fastest:", "",
              f"{'step s':>9} {'mfu':>6} {'bubble':>7} {'peak':>10}  plan"]
-    for number, one in enumerate(found[:shown]):
+    for one in found[:shown]:
         e = one.estimate
-        lines.append(f"{e.step_s:9.3g} {e.mfu:6.1%} {e.bubble:7.1%} {size(e.peak):>10}  {keys(e.plan, one.micro_rows)}")
-        if number == 0:
-            first = keys(e.plan, one.micro_rows)
-    return "\n".join([*lines, "", f"the first as key=value: {first}"])
+        lines.append(f"{e.step_s:9.3g} {e.mfu:6.1%} {e.bubble:7.1%} {size(e.peak):>10}  {short(e.plan, one.micro_rows)}")
+    return "\n".join([*lines, "", f"the first as key=value: {keys(found[0].estimate.plan, found[0].micro_rows)}"])
+
+
+def short(plan: ParallelPlan, micro_rows: int) -> str:
+    """One plan in a few words."""
+    words = [f"{key} {getattr(plan, key)}" for key in ("tensor", "context", "expert", "pipeline") if getattr(plan, key) > 1]
+    words += [f"in {plan.virtual_pipeline} pieces"] if plan.virtual_pipeline > 1 else []
+    words += [f"zero {plan.zero}"] if plan.zero else []
+    words += [f"recompute {plan.memory.recompute}"] if plan.memory.recompute != "none" else []
+    return f"{plan.engine}: {', '.join([*words, f'{micro_rows} row(s) a pass'])}"
 
 
 def keys(plan: ParallelPlan, micro_rows: int) -> str:

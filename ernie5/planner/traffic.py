@@ -30,14 +30,14 @@ def pass_traffic(plan: ParallelPlan, model: ModelConfig, content: Content, width
     if not plan.sequence:
         tensor += gather(stream, groups.tensor, hardware) * 2
     ends = all_reduce(stream, groups.tensor, hardware) * (stage.first + stage.last)
-    row = 2 * here * plan.context * model.num_kv_heads * model.head_dim / plan.tensor * width
-    rows = here / plan.tensor * top_k * model.dim * width
+    keys = 2 * here * plan.context * model.num_kv_heads * model.head_dim / plan.tensor * width
+    row_bytes = here / plan.tensor * top_k * model.dim * (4 + width)  # there from the norm in float32, back as products are
     edge = here * model.dim * 4 / (plan.tensor if plan.sequence else 1)
     edges = plan.virtual_pipeline - 0.5 * (stage.first + stage.last)
     return {
         "tensor": tensor * (layers * forward) + ends,
-        "context": gather(row, groups.context, hardware) * (2 * layers * forward),
-        "expert": all_to_all(rows, groups.expert, hardware) * (4 * layers * forward),
+        "context": gather(keys, groups.context, hardware) * (2 * layers * forward),
+        "expert": all_to_all(row_bytes / 2, groups.expert, hardware) * (4 * layers * forward),
         "pipeline": send(edge, groups.pipeline, hardware) * (2 * edges),
     }
 
