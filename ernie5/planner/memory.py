@@ -21,8 +21,8 @@ from ernie5.planner.placement import Cut, Stage
 
 @dataclass(frozen=True)
 class StageMemory:
-    """Bytes. `if_recompute`: the activations under every choice of `parallel.memory.recompute`. `one_pass`: what one micro-batch saves where
-    nothing runs again and nothing is moved away.
+    """Bytes. `if_recompute`: the activations under every choice of `parallel.memory.recompute`. `one_pass`: what one micro-batch saves
+    where nothing runs again and nothing is moved away.
     """
 
     states: StateBytes
