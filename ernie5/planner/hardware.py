@@ -38,7 +38,7 @@ HARDWARE = {h.name: h for h in (
     Hardware("h200", 989e12, 0.45, 140 * GIB, 4.8e12, 450e9, 50e9, 20e-6, 8),
     Hardware("a100", 312e12, 0.50, 79 * GIB, 2.04e12, 300e9, 25e9, 20e-6, 8),
     Hardware("b200", 2250e12, 0.40, 178 * GIB, 8e12, 900e9, 50e9, 20e-6, 8),
-    Hardware("cpu", 90e9, 0.85, 12 * GIB, 20e9, 1e9, 1e9, 300e-6, 2, gpu=False),
+    Hardware("cpu", 90e9, 0.78, 12 * GIB, 20e9, 1e9, 1e9, 300e-6, 2, gpu=False),
 )}
 FILL = 0.95  # of usable memory: the rest is what the allocator loses between blocks, and the libraries' own
 

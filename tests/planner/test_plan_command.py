@@ -5,7 +5,8 @@ import pytest
 from ernie5.cli.main import main
 
 SECTIONS = (
-    "plan        torch: data 2, zero 0, recompute none\n", "hardware    2 x cpu on 1 node(s)", "model       6.56 M parameters",
+    "plan        torch: data 2, zero 0, recompute none\n",
+    "hardware    2 x cpu on 1 node(s)", "model       6.56 M parameters",
     "step        4 rows x 256 positions; a data rank makes 1 passes of 2 row(s)",
     "per rank", "parameters                  6.56 M\n", "weights                   25.0 MiB\n", "optimizer                 50.0 MiB\n",
     "  recompute selective", "peak ", "sent per step", "  data                    25.0 MiB", "FLOPs per token", "bubble                0.0%",
