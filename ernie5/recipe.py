@@ -190,7 +190,6 @@ class Recipe:
         for stage in self.train.stages:
             rows, length = stage.rows or rows, stage.length or length
             shapes.append((rows, length))
-        vocab_size = None if "text" in self.tokenizers.parts else self.tokenizers.text.vocab_size
         own = self.train.objective != TrainConfig().objective
-        return [Workload(self.model, self.elastic, rows, length, self.train.micro_rows, vocab_size, own, self.train.ramp_steps > 0)
+        return [Workload(self.model, self.elastic, rows, length, self.train.micro_rows, own, self.train.ramp_steps > 0)
                 for rows, length in dict.fromkeys(shapes)]

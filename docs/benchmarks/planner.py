@@ -57,7 +57,7 @@ def step(model: UnifiedTransformer, optimizer: torch.optim.Optimizer, batch: Pac
 def planned(model: UnifiedTransformer, rows: int, length: int, peak: float, efficiency: float) -> Estimate:
     hardware = replace(HARDWARE["cpu"], peak=peak, efficiency=efficiency)
     table = ParameterTable(model, model.config, VOCABULARY)
-    work = Workload(model.config, rows=rows, length=length, vocab_size=VOCABULARY.text)
+    work = Workload(model.config, rows=rows, length=length)
     return estimate(ParallelPlan(), Job(table, model.config, VOCABULARY, work, hardware, 1, 4))
 
 

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import gcd
-from typing import Any, Literal
+from typing import Literal
 
 from ernie5.parallel.memory import MemoryConfig
 from ernie5.parallel.plan_rules import check_plan
 from ernie5.parallel.workload import Workload
+
+Value = bool | int | float | str | None
+Inner = Value | tuple[Value, ...]
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class ParallelPlan:
     virtual_pipeline: int = 1
     context: int = 1
     memory: MemoryConfig = MemoryConfig()
-    deepspeed: dict[str, Any] = field(default_factory=dict)
+    deepspeed: dict[str, Inner | dict[str, Inner | dict[str, Inner]]] = field(default_factory=dict)
 
     def data_size(self, world_size: int) -> int:
         """Ranks that take different rows: what the other axes leave of the world."""

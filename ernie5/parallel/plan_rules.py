@@ -108,8 +108,6 @@ def _model(plan: ParallelPlan, world_size: int, workload: Workload) -> Iterator[
     model, elastic = workload.model, workload.elastic
     yield from must_divide("parallel.tensor", plan.tensor, "model.num_heads", model.num_heads)
     yield from must_divide("parallel.tensor", plan.tensor, "model.num_kv_heads", model.num_kv_heads)
-    if workload.vocab_size is not None:
-        yield from must_divide("parallel.tensor", plan.tensor, "the number of text ids", workload.vocab_size)
     yield from must_divide("parallel.expert", plan.expert, "model.num_experts", model.num_experts)
     if elastic.width.probability > 0:
         yield from must_divide("parallel.expert", plan.expert, "elastic.expert_blocks", elastic.expert_blocks,

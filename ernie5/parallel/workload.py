@@ -11,7 +11,7 @@ from ernie5.model.elastic_space import ElasticConfig
 @dataclass(frozen=True)
 class Workload:
     """A global step of `rows` x `length` positions, cut into micro-batches of `micro_rows` rows per data rank (0 = all of a slot).
-    `vocab_size`: text ids, None where no tokenizer fixes them yet. `own_objective`: the loss is a user's own. `ramp`: steps begin smaller.
+    `own_objective`: the loss is a user's own. `ramp`: steps begin smaller.
     """
 
     model: ModelConfig = ModelConfig()
@@ -19,7 +19,6 @@ class Workload:
     rows: int = 4
     length: int = 256
     micro_rows: int = 0
-    vocab_size: int | None = None
     own_objective: bool = False
     ramp: bool = False
 

@@ -24,14 +24,13 @@ RECOMPUTE: tuple[Literal["none", "selective", "full"], ...] = ("none", "selectiv
 
 @dataclass(frozen=True)
 class Numerics:
-    """`width`: bytes of a product's operand. `fused`: norms keep no normalised input, attention no dense mask (GPU)."""
+    """`width`: bytes of a product's operand. `fused`: norms keep no normalised input, attention no dense mask (GPU). `casts`: so many
+    copies of the attention's input are made under autocast: one for each of q, k and v, or one for all (Megatron engine).
+    """
 
     width: int
     fused: bool
-
-    @classmethod
-    def of(cls, gpu: bool, bf16: bool) -> "Numerics":
-        return cls(2 if bf16 else 4, gpu)
+    casts: int = 3
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ def layer_bytes(model: ModelConfig, content: Content, cut: Cut, numerics: Numeri
     q, kv = heads * model.head_dim, kv_heads * model.head_dim
     gathered = kv * cut.context                               # keys and values of the whole row
     norm = _norm(dim, numerics)
-    operand = 3 * w * dim if w == 2 else 4 * dim              # autocast casts for each of q, k and v
+    operand = numerics.casts * w * dim if w == 2 else 4 * dim
     qk_norms = (q + kv) * (4 if numerics.fused and w == 4 else 8) + 4 * (heads + kv_heads)
     mask = 0 if numerics.fused else w * content.length
     copies = w * dim * (q + 2 * kv + q) if w == 2 else 0

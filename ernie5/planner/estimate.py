@@ -4,8 +4,8 @@
     pass = hardware FLOPs / (peak * efficiency) + 4 * saved bytes / memory rate + sending
     bubble = (p - 1) / v of m + (p - 1) / v passes;    mfu = model FLOPs of all tokens / (step * ranks * peak)
 
-Nothing that is sent is taken to overlap with products: an upper bound. Experts are taken to be evenly loaded. Of the stages the first two
-and the last are looked at: no other one holds more layers or more passes. Ours.
+Nothing that is sent is taken to overlap with products: an upper bound. Experts are taken to be evenly loaded. Of stages that hold the same
+the first is looked at: it keeps the most passes. Ours.
 Letters: m passes (micro-batches) of a data rank, p stages, v pieces per stage.
 """
 
@@ -23,7 +23,7 @@ from ernie5.planner.hardware import Hardware
 from ernie5.planner.links import Flow, Groups
 from ernie5.planner.memory import StageMemory, stage_memory
 from ernie5.planner.parameters import Held, ParameterTable
-from ernie5.planner.placement import Cut, Stage, stages_of
+from ernie5.planner.placement import Cut, Stage, stages_of, unlike
 from ernie5.planner.traffic import gradient_traffic, pass_traffic
 
 ELEMENTWISE = 4       # times that a saved byte goes through memory: written and read, and its gradient too
@@ -88,7 +88,7 @@ def estimate(plan: ParallelPlan, job: Job) -> Estimate:
     passes, content = work.micro_batches(data), Content.of_text(work.rows_of_micro_batch(data), work.length)
     groups, expected = Groups.of(plan, job.world_size), expected_run(model, work.elastic)
     stages = tuple(_stage(plan, job, stage, content, passes, groups, expected)
-                   for stage in stages_of(plan, model.num_layers, passes) if stage.index < 2 or stage.last)
+                   for stage in unlike(stages_of(plan, model, job.vocabulary, passes)))
     full = Executed(model.num_layers, model.top_k)
     per_token, expected_per_token = (tokens_flops(job, content, run) / content.positions for run in (full, expected))
     bubble = (plan.pipeline - 1) / plan.virtual_pipeline

@@ -40,7 +40,7 @@ class StageMemory:
 def stage_memory(plan: ParallelPlan, world_size: int, passes: int, model: ModelConfig, vocabulary: Vocabulary, content: Content, width: int,
                  gpu: bool, held: Held, stage: Stage, levels: int, buffers: float) -> StageMemory:
     """`levels`: audio codes that leave this stage; `content` of one micro-batch of a data rank."""
-    numerics, cut = Numerics(width, gpu), Cut.of(plan)
+    numerics, cut = Numerics(width, gpu, 1 if plan.engine == "megatron" else 3), Cut.of(plan)
 
     def saved(memory: MemoryConfig) -> float:
         layers = len(stage.layers) + (1 if stage.last and model.multi_token else 0)

@@ -1,14 +1,17 @@
 """Which layers and which ends of the model a pipeline rank holds, and how a pass is cut over the ranks of one stage.
 
-Layers are dealt out in pieces, `virtual_pipeline` of them per rank, in turns; the ends live on the first and the last stage, a codec head
-on the stage of its layer. A pass is cut over tensor ranks (heads; positions for the experts) and context ranks (positions). Ours.
+Layers are dealt out in pieces, `virtual_pipeline` of them per rank, in turns, so that the heaviest piece is as light as it can be: the last
+one also has the text head and the multi-token module. Embeddings live on the first stage, a codec head on the stage of its layer. A pass
+is cut over tensor ranks (heads; positions for the experts) and context ranks (positions). Ours.
 Letters: T positions of a pass on one rank.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
+from ernie5.model.config import ModelConfig, Vocabulary
 from ernie5.parallel.plan import ParallelPlan
 
 
@@ -25,10 +28,10 @@ class Stage:
     passes: float
 
 
-def stages_of(plan: ParallelPlan, num_layers: int, micro_batches: int) -> list[Stage]:
+def stages_of(plan: ParallelPlan, model: ModelConfig, vocabulary: Vocabulary, micro_batches: int) -> list[Stage]:
     """All pipeline ranks."""
     ranks, virtual = plan.pipeline, plan.virtual_pipeline
-    pieces = _deal(num_layers, ranks * virtual)
+    pieces = partition(model.num_layers, ranks * virtual, weight_of_last(model, vocabulary))
     return [Stage(rank, tuple(layer for piece in pieces[rank::ranks] for layer in piece), rank == 0, rank == ranks - 1,
                   passes_in_flight(rank, ranks, virtual, micro_batches)) for rank in range(ranks)]
 
@@ -41,11 +44,34 @@ def passes_in_flight(rank: int, ranks: int, virtual: int, micro_batches: int) ->
     return min(micro_batches * virtual, warm_up) / virtual
 
 
-def _deal(num_layers: int, pieces: int) -> list[range]:
-    """Equal shares in order; the first pieces take what is left over."""
-    share, more = divmod(num_layers, pieces)
-    ends = [share * (i + 1) + min(i + 1, more) for i in range(pieces)]
-    return [range(start, end) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+def unlike(stages: list[Stage]) -> list[Stage]:
+    """The first stage of every sort: with as many layers, the same ends, and so at least as many passes in flight as the others."""
+    sorts: dict[tuple[int, bool, bool], Stage] = {}
+    for stage in stages:
+        sorts.setdefault((len(stage.layers), stage.first, stage.last), stage)
+    return list(sorts.values())
+
+
+@lru_cache(maxsize=256)
+def partition(num_layers: int, num_pieces: int, last: float) -> tuple[range, ...]:
+    """One layer each, then one after the other to the lightest piece, of equal ones the latest. `last`: what the last one has besides, in
+    layers.
+    """
+    counts = [1] * num_pieces
+    for _ in range(num_layers - num_pieces):
+        weights = [*counts[:-1], counts[-1] + last]
+        lightest = min(weights)
+        counts[max(piece for piece, weight in enumerate(weights) if weight == lightest)] += 1
+    ends = [sum(counts[: piece + 1]) for piece in range(num_pieces)]
+    return tuple(range(end - count, end) for count, end in zip(counts, ends, strict=True))
+
+
+def weight_of_last(model: ModelConfig, vocabulary: Vocabulary) -> float:
+    """Text head and multi-token module, in layers by their matrix parameters per token."""
+    attention = 2 * model.dim * model.head_dim * (model.num_heads + model.num_kv_heads)
+    layer = attention + 3 * model.dim * model.expert_dim * (model.top_k + model.num_shared_experts)
+    head = model.dim * vocabulary.text
+    return (head + model.multi_token * (layer + head)) / layer
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """All sensible plans of a recipe on so many ranks, the fastest first.
 
-Degrees are powers of two (pipelines: divisors of the layers), tensor ranks stay on one node, a context rank keeps 2048 positions or more;
+Degrees are powers of two (pipelines: divisors of the ranks), tensor ranks stay on one node, a context rank keeps 2048 positions or more;
 of the choices of recompute the first that fits is taken, because what runs again takes time. What is set on the command line stays. Ours.
 """
 
@@ -16,7 +16,7 @@ from ernie5.parallel.plan_rules import ZERO, reasons
 from ernie5.parallel.plan_words import divisors
 from ernie5.planner.activations import RECOMPUTE
 from ernie5.planner.estimate import Estimate, Job, estimate
-from ernie5.planner.ways import fits
+from ernie5.planner.ways import fits, room
 from ernie5.run.progress import progress
 
 SHOW_FROM = 3000   # candidates, about two seconds
@@ -51,6 +51,8 @@ def _fitting(plan: ParallelPlan, job: Job, fixed: frozenset[str]) -> Found | Non
         result = estimate(replace(plan, memory=replace(plan.memory, recompute=choice)), job)
         if fits(result, job):
             return Found(result, result.content.rows)
+        if result.fullest.memory.states.all > room(job):
+            return None  # nothing that runs again helps
     return None
 
 
@@ -60,13 +62,13 @@ def _candidates(plan: ParallelPlan, job: Job, fixed: frozenset[str]) -> Iterator
     engines = _free("engine", get_args(get_type_hints(ParallelPlan)["engine"]), plan, fixed)
     tensors = _free("tensor", [n for n in _powers(job.hardware.per_node) if model.num_kv_heads % n == 0], plan, fixed)
     contexts = _free("context", _powers(max(1, work.length // 2048)), plan, fixed)
-    pipelines = _free("pipeline", [n for n in divisors(model.num_layers) if n <= DEEPEST and world % n == 0], plan, fixed)
+    pipelines = _free("pipeline", [n for n in divisors(world) if n <= min(DEEPEST, model.num_layers)], plan, fixed)
     experts = _free("expert", [n for n in _powers(min(world, model.num_experts)) if model.num_experts % n == 0], plan, fixed)
     for engine, tensor, context, pipeline, expert in product(engines, tensors, contexts, pipelines, experts):
         split = tensor * context * pipeline
         if world % split or (engine != "megatron" and split > 1) or plan.data not in (-1, world // split):
             continue
-        virtuals = [n for n in (1, 2, 4) if model.num_layers % (pipeline * n) == 0] if pipeline > 1 else [1]
+        virtuals = [n for n in (1, 2, 4) if pipeline * n <= model.num_layers] if pipeline > 1 else [1]
         data = world // split
         shares = [n for n in _powers(16) if n <= max(1, work.share(data))] if "micro_rows" not in fixed else [work.micro_rows]
         zeros = [0] if data * context == 1 else ZERO[engine]

@@ -9,8 +9,8 @@ SECTIONS = (
     "hardware    2 x cpu on 1 node(s)", "model       6.56 M parameters",
     "step        4 rows x 256 positions; a data rank makes 1 passes of 2 row(s)",
     "per rank", "parameters                  6.56 M\n", "weights                   25.0 MiB\n", "optimizer                 50.0 MiB\n",
-    "  recompute selective", "peak ", "sent per step", "  data                    25.0 MiB", "FLOPs per token", "bubble                0.0%",
-    "mfu",
+    "  recompute selective", "peak ", "sent per step", "  data                    25.0 MiB", "FLOPs per token",
+    "bubble                0.0%", "mfu",
 )
 
 

@@ -39,7 +39,7 @@ WIDE = dataclasses.replace(VOCABULARY, text=2 * VOCABULARY.text)  # of which a t
 def planned(config: ModelConfig, plan: ParallelPlan, world: int, content: Content, bf16: bool = False) -> tuple[StageMemory, Stage]:
     vocabulary = WIDE if plan.tensor > 1 else VOCABULARY
     table = ParameterTable(small_model(config), config, vocabulary)
-    stage = stages_of(plan, config.num_layers, 1)[0]
+    stage = stages_of(plan, config, vocabulary, 1)[0]
     held = table.held(plan, stage)
     return stage_memory(plan, world, 1, config, vocabulary, content, 2 if bf16 else 4, False, held, stage, 3, table.buffer_bytes), stage
 

@@ -12,7 +12,7 @@ from ernie5.planner.content import Content
 from ernie5.planner.hardware import HARDWARE, hardware_named
 from ernie5.planner.links import Group, Groups, all_reduce, all_to_all, gather, send
 from ernie5.planner.parameters import ParameterTable, state_bytes
-from ernie5.planner.placement import passes_in_flight, stages_of
+from ernie5.planner.placement import Stage, partition, passes_in_flight, stages_of, unlike, weight_of_last
 from ernie5.planner.traffic import gradient_traffic, pass_traffic
 from ernie5.train.mfu import peak_flops
 
@@ -24,14 +24,27 @@ def megatron(**degrees: int) -> ParallelPlan:
     return ParallelPlan(engine="megatron", **degrees)
 
 
+def stages(plan: ParallelPlan, passes: int = 8) -> list[Stage]:
+    return stages_of(plan, DEEP, VOCABULARY, passes)
+
+
 def test_every_layer_is_on_one_stage() -> None:
     for plan in (megatron(pipeline=3), megatron(pipeline=2, virtual_pipeline=2), megatron(pipeline=4, virtual_pipeline=2), megatron()):
-        stages = stages_of(plan, 8, 8)
-        assert sorted(layer for stage in stages for layer in stage.layers) == list(range(8))
-        assert [s.first for s in stages] == [i == 0 for i in range(len(stages))] and stages[-1].last
-        sizes = [len(s.layers) for s in stages]
-        assert sizes == sorted(sizes, reverse=True), "no later stage holds more layers than the second"
-    assert [stage.layers for stage in stages_of(megatron(pipeline=2, virtual_pipeline=2), 8, 8)] == [(0, 1, 4, 5), (2, 3, 6, 7)]
+        found = stages(plan)
+        assert sorted(layer for stage in found for layer in stage.layers) == list(range(8))
+        assert [s.first for s in found] == [i == 0 for i in range(len(found))] and found[-1].last
+        looked_at = unlike(found)
+        for stage in found:
+            assert any(len(s.layers) >= len(stage.layers) and s.passes >= stage.passes for s in looked_at)
+    assert [stage.layers for stage in stages(megatron(pipeline=2, virtual_pipeline=2))] == [(0, 1, 4, 5, 6), (2, 3, 7)]
+
+
+def test_the_heaviest_piece_is_as_light_as_it_can_be() -> None:
+    assert [len(piece) for piece in partition(70, 24, 4.3)] == [3] * 23 + [1]
+    assert [len(piece) for piece in partition(8, 3, 0.0)] == [2, 3, 3]  # of equal ones the latest: earlier ones keep more passes
+    heavy = ModelConfig(dim=64, num_heads=4, num_kv_heads=4, expert_dim=64, top_k=1)
+    layer = 4 * 64 * 64 + 3 * 64 * 64
+    assert weight_of_last(heavy, VOCABULARY) == pytest.approx((2 * 64 * VOCABULARY.text + layer) / layer)
 
 
 def test_passes_in_flight() -> None:
@@ -47,17 +60,17 @@ def test_stages_hold_the_whole_model(codec) -> None:
     model = small_model(config)
     table = ParameterTable(model, config, VOCABULARY)
     total = sum(p.numel() for p in model.parameters())
-    assert table.total == table.held(ParallelPlan(), stages_of(ParallelPlan(), 8, 1)[0]).all == total
+    assert table.total == table.held(ParallelPlan(), stages(ParallelPlan(), 1)[0]).all == total
     plan = megatron(pipeline=4, virtual_pipeline=2)
-    held = [table.held(plan, stage) for stage in stages_of(plan, 8, 8)]
+    held = [table.held(plan, stage) for stage in stages(plan)]
     twice = model.embeddings.text.weight.numel()  # the multi-token module reads the table of text ids on the last stage
     assert sum(h.all for h in held) == total + twice
-    assert sum(table.levels_on(stage) for stage in stages_of(plan, 8, 8)) == VOCABULARY.num_codebooks
+    assert sum(table.levels_on(stage) for stage in stages(plan)) == VOCABULARY.num_codebooks
 
 
 def test_experts_and_heads_are_cut() -> None:
     table = ParameterTable(small_model(DEEP), DEEP, VOCABULARY)
-    whole, half = (table.held(plan, stages_of(plan, 8, 1)[0]) for plan in (megatron(), megatron(tensor=2, expert=2)))
+    whole, half = (table.held(plan, stages(plan, 1)[0]) for plan in (megatron(), megatron(tensor=2, expert=2)))
     assert half.expert * 2 == whole.expert
     attention = 9 * (2 * 32 * 32 + 2 * 32 * 16)  # with that of the multi-token module
     assert whole.dense - half.dense == (attention + 2 * VOCABULARY.text * 32) // 2
@@ -65,7 +78,7 @@ def test_experts_and_heads_are_cut() -> None:
 
 def test_zero_shares_states() -> None:
     table = ParameterTable(small_model(DEEP), DEEP, VOCABULARY)
-    held = table.held(ParallelPlan(), stages_of(ParallelPlan(), 8, 1)[0])
+    held = table.held(ParallelPlan(), stages(ParallelPlan(), 1)[0])
     all_of_it = 4.0 * held.all
 
     def states(passes: int = 1, **settings) -> tuple[float, ...]:
@@ -94,7 +107,7 @@ def test_links() -> None:
 
 def test_traffic_by_hand() -> None:
     config = ModelConfig(dim=64, num_layers=2, num_heads=4, num_kv_heads=4, num_experts=8, top_k=2, expert_dim=32)
-    content, stage = Content.of_text(1, 128), stages_of(ParallelPlan(), 2, 1)[0]
+    content, stage = Content.of_text(1, 128), stages_of(ParallelPlan(), config, VOCABULARY, 1)[0]
 
     def sent(plan: ParallelPlan, world: int, **changed) -> dict[str, float]:
         flows = pass_traffic(plan, config, content, 4, 2, 2, stage, Groups.of(plan, world), H100)
@@ -107,7 +120,7 @@ def test_traffic_by_hand() -> None:
     assert sent(ParallelPlan(expert=4), 4)["expert"] == 2 * 4 * (2 * stream) * 3 / 4
     assert sent(megatron(context=2), 2)["context"] == 2 * 2 * (2 * stream) / 2
     assert sent(megatron(pipeline=2), 2)["pipeline"] == 0  # this stage is both ends
-    held = ParameterTable(small_model(DEEP), DEEP, VOCABULARY).held(ParallelPlan(), stages_of(ParallelPlan(), 8, 1)[0])
+    held = ParameterTable(small_model(DEEP), DEEP, VOCABULARY).held(ParallelPlan(), stages(ParallelPlan(), 1)[0])
     plain, shared = (gradient_traffic(p, held, Groups.of(p, 4), H100, 3).bytes for p in (ParallelPlan(), ParallelPlan(zero=3)))
     assert plain == 2 * 4 * held.all * 3 / 4 and shared == plain / 2 * 7
 
