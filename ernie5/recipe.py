@@ -19,6 +19,7 @@ from ernie5.data_pipelines.synthetic.demo import DemoConfig
 from ernie5.model.config import ModelConfig
 from ernie5.model.elastic_space import ElasticConfig
 from ernie5.parallel.plan import ParallelPlan
+from ernie5.parallel.workload import Workload
 from ernie5.tokenizers.audio.codec import AudioCodecConfig
 from ernie5.tokenizers.audio.train import AudioCodecTraining
 from ernie5.tokenizers.vision.config import VisionTokenizerConfig
@@ -163,24 +164,22 @@ class Recipe:
     evaluate: EvaluateConfig = EvaluateConfig()
     log: LogConfig = LogConfig()
 
-    def check(self, world_size: int = 1) -> None:
-        """Every rule that crosses branches; ValueError names key, value, rule and way out."""
+    def check(self, world_size: int | None = None) -> None:
+        """Every rule that crosses branches; ValueError names key, value, rule and way out. `world_size`: processes that will run it; None =
+        not known, so the fewest that its plan allows.
+        """
         self.model.check()
         self.train.check()
         self.data.roles.check()
         self.data.check(self.train.stages)
         if "vision" not in self.tokenizers.parts:
             self.data.augment.check(self.data.limits.image_size, self.tokenizers.vision.autoencoder.stride)
-        self.parallel.check(world_size, self.train.rows)
         levels = self.tokenizers.audio.codec.num_codebooks
         if self.model.num_layers < levels:
             raise ValueError(f"model.num_layers = {self.model.num_layers} must be at least tokenizers.audio.codec.num_codebooks = {levels}")
         self.elastic.check(self.model, levels)
-        for rows in {self.train.rows, *(s.rows for s in self.train.stages if s.rows is not None)}:
-            parts = self.elastic.slots * self.parallel.data_size(world_size)
-            if rows % parts:
-                raise ValueError(f"elastic.slots = {self.elastic.slots} times {parts // self.elastic.slots} data rank(s) must divide the "
-                                 f"{rows} rows of a step; change elastic.slots or use {parts} rows, or a multiple")
+        for workload in self.workloads():
+            self.parallel.check(self.parallel.smallest_world() if world_size is None else world_size, workload)
         if not self.data.sources:
             raise ValueError("data.sources is empty; name at least one source, for example image: {path: demo:train/image}")
         if self.evaluate.guidance != 1.0 and self.data.roles.condition_drop == 0:
@@ -188,3 +187,13 @@ class Recipe:
                 f"evaluate.guidance = {self.evaluate.guidance} needs a model that also learns without its prompt; "
                 "use data.roles.condition_drop = 0.1 or evaluate.guidance = 1"
             )
+
+    def workloads(self) -> list[Workload]:
+        """What a plan has to carry in each of the run's stages."""
+        shapes, rows, length = [(self.train.rows, self.train.length)], self.train.rows, self.train.length
+        for stage in self.train.stages:
+            rows, length = stage.rows or rows, stage.length or length
+            shapes.append((rows, length))
+        own = self.train.objective != TrainConfig().objective
+        return [Workload(self.model, self.elastic, rows, length, self.train.micro_rows, own, self.train.ramp_steps > 0)
+                for rows, length in dict.fromkeys(shapes)]

@@ -31,9 +31,10 @@ MAY_IMPORT = {  # package -> the packages that it may use, besides itself
     "report": BOTTOM | {"analysis"},
     "train": LIBRARY | {"generate", "recipe", "train settings", "analysis", "report"},
     "family": LIBRARY | {"generate", "recipe", "train", "train settings", "analysis", "report"},
+    "planner": LIBRARY | {"recipe", "train"},
     "ablate": LIBRARY | {"recipe", "train", "train settings", "report", ""},
     "inspect": LIBRARY | {"recipe", "train", "report"},
-    "cli": LIBRARY | {"generate", "recipe", "train", "family", "ablate", "analysis", "report", "inspect", ""},
+    "cli": LIBRARY | {"generate", "recipe", "train", "family", "ablate", "analysis", "report", "inspect", "planner", ""},
     "": set(),                 # ernie5/__init__.py: light, imports nothing of ours
     "__main__": {"cli"},
 }

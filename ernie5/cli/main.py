@@ -12,10 +12,10 @@ import sys
 from collections.abc import Sequence
 
 from ernie5 import __version__
-from ernie5.cli import ablate, analyze, data, evaluate, export, recipes, resume, sample, tokenizer, train
+from ernie5.cli import ablate, analyze, data, evaluate, export, plan, recipes, resume, sample, tokenizer, train
 from ernie5.cli.parsing import add_subparsers, check_words, command_line, list_commands
 
-COMMANDS = (train, resume, ablate, sample, evaluate, export, analyze, data, tokenizer, recipes)
+COMMANDS = (train, resume, plan, ablate, sample, evaluate, export, analyze, data, tokenizer, recipes)
 
 DESCRIPTION = "ERNIE 5.0 in plain PyTorch: one sparse model for text, images, video and audio."
 EPILOG = """first steps:

@@ -2,15 +2,18 @@
 
     world size = data * tensor * context * pipeline;   expert parallel ranks are data, tensor and context ranks (they share the experts)
 
-Ours: the names; what each engine can do stands in plan_rules.py.
+Ours: the names; what each engine can do, and what would train wrongly, stands in plan_rules.py.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import gcd
 from typing import Literal
 
 from ernie5.parallel.memory import MemoryConfig
+from ernie5.parallel.plan_rules import check_plan
+from ernie5.parallel.workload import Workload
 
 Value = bool | int | float | str | None
 Inner = Value | tuple[Value, ...]
@@ -40,16 +43,20 @@ class ParallelPlan:
         """Ranks that take different rows: what the other axes leave of the world."""
         return max(1, world_size // (self.tensor * self.context * self.pipeline))
 
-    def check(self, world_size: int, rows: int) -> None:
-        """Raise ValueError for what cannot run: names key, value, rule and way out."""
-        self.memory.check()
-        if self.engine != "torch":
-            raise ValueError(f"parallel.engine = {self.engine} is not available in this version; use parallel.engine = torch")
-        for key in ("tensor", "expert", "expert_tensor", "pipeline", "virtual_pipeline", "context"):
-            if getattr(self, key) != 1:
-                raise ValueError(f"parallel.{key} = {getattr(self, key)} needs an engine that is not here yet; use parallel.{key} = 1")
-        if self.zero:
-            raise ValueError(f"parallel.zero = {self.zero} needs an engine that is not here yet; use parallel.zero = 0")
-        if rows % world_size:
-            good = [n for n in range(1, rows + 1) if rows % n == 0]
-            raise ValueError(f"train.rows = {rows} must be a multiple of the {world_size} processes; start {good} of them or change it")
+    def stage_size(self, world_size: int) -> int:
+        """Ranks that hold the same layers; expert parallel ranks are found among them."""
+        return self.data_size(world_size) * self.tensor * self.context
+
+    def expert_data_size(self, world_size: int) -> int:
+        """Ranks that hold the same experts."""
+        return self.stage_size(world_size) // self.expert
+
+    def smallest_world(self) -> int:
+        """The fewest processes that this plan can be."""
+        shared = self.tensor * self.context
+        data = self.data if self.data > 0 else self.expert // gcd(self.expert, shared)
+        return data * shared * self.pipeline
+
+    def check(self, world_size: int, workload: Workload) -> None:
+        """ValueError with the first reason why this plan cannot carry the workload on so many processes."""
+        check_plan(self, world_size, workload)

@@ -53,12 +53,16 @@ def build_model(recipe: Recipe, vocabulary: Vocabulary) -> UnifiedTransformer:
         return UnifiedTransformer(recipe.model, vocabulary, understanding, recipe.run.seed)
 
 
+def planned_vocabulary(recipe: Recipe) -> Vocabulary:
+    """The sizes before there are tokenizers: what the recipe asks for."""
+    audio, vision = recipe.tokenizers.audio.codec, recipe.tokenizers.vision
+    return Vocabulary(recipe.tokenizers.text.vocab_size, vision.bits, audio.num_codebooks, audio.codebook_size, vision.channels[-1])
+
+
 def planned_size(recipe: Recipe) -> ModelSize:
     """The size of a recipe's model before there are tokenizers: built on the meta device, with the vocabulary that was asked for."""
-    audio, vision = recipe.tokenizers.audio.codec, recipe.tokenizers.vision
-    sizes = Vocabulary(recipe.tokenizers.text.vocab_size, vision.bits, audio.num_codebooks, audio.codebook_size, vision.channels[-1])
     with torch.device("meta"):
-        return count(build_model(recipe, sizes), recipe.train.length)
+        return count(build_model(recipe, planned_vocabulary(recipe)), recipe.train.length)
 
 
 def grouping_of(recipe: Recipe, tokenizers: Tokenizers) -> Grouping:

@@ -16,6 +16,7 @@ import torch
 from ernie5.config import check_unchanged, load_config, to_yaml
 from ernie5.data_pipelines.encode_ahead import encode_ahead
 from ernie5.data_pipelines.quarantine import Quarantine
+from ernie5.parallel.plan_rules import check_machine
 from ernie5.parallel.world import World
 from ernie5.recipe import Recipe
 from ernie5.run.checkpoint import list_steps
@@ -71,6 +72,7 @@ def run_job(recipe: Recipe) -> int:
     world = World.join(recipe.train.device)
     try:
         recipe.check(world.size)
+        check_machine(recipe.parallel, world.device.type)
         set_numerics(recipe)
         folder = RunFolder(Path(recipe.run.folder))
         if world.rank == 0:

@@ -50,7 +50,7 @@ class TrainConfig:
     checkpoint_every: int = 500
     keep_last: int = 2
     evaluate_every: int = 0
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp8"] = "auto"   # fp8 is refused by name
     device: str = "auto"
     threads: int = 0
     deterministic: bool = True
@@ -59,6 +59,8 @@ class TrainConfig:
 
     def check(self) -> None:
         self.schedule.check()
+        if self.precision == "fp8":
+            raise ValueError("train.precision = fp8 is nothing that any engine here can do yet; use auto, bf16 or fp32")
         for key in ("steps", "rows", "length", "checkpoint_every", "keep_last"):
             if getattr(self, key) < 1:
                 raise ValueError(f"train.{key} = {getattr(self, key)} must be at least 1")

@@ -42,6 +42,6 @@ def test_slots_do_not_change_the_data(micro, tmp_path) -> None:
 
 
 def test_slots_that_do_not_divide_the_rows(micro, tmp_path) -> None:
-    with pytest.raises(ValueError, match="elastic.slots = 3 times 1 process"):
+    with pytest.raises(ValueError, match="elastic.slots = 3 times 1 data rank"):
         run_job(micro_recipe(tmp_path / "run", micro.folder, "train.rows=4", "elastic.slots=3"))
     assert not (tmp_path / "run").exists()

@@ -18,6 +18,7 @@ from megatron.core.pipeline_parallel import get_forward_backward_func
 from torch import Tensor, nn
 
 from ernie5.model.elastic import Touched
+from ernie5.model.unified_transformer import UnifiedTransformer
 from ernie5.objectives.next_group import Losses
 from ernie5.parallel.engine import LossFunction, MicroBatch, StepResult
 from ernie5.parallel.megatron.groups import Axis, Groups
@@ -32,8 +33,8 @@ class MegatronEngine:
     """Implements `Engine`. `chunks`: the pieces of the model that this process runs; `steppers`: what steps, `held` what they step."""
 
     def __init__(
-        self, model: nn.Module, chunks: list[DistributedDataParallel], steppers: Sequence[torch.optim.Optimizer | DistributedOptimizer],
-        held: list[Held], state: MegatronState, groups: Groups, world: World, num_layers: int,
+        self, model: UnifiedTransformer, chunks: list[DistributedDataParallel],
+        steppers: Sequence[torch.optim.Optimizer | DistributedOptimizer], held: list[Held], state: MegatronState, groups: Groups, world: World, num_layers: int,
         largest_norm: float, bf16: bool,
     ) -> None:
         self.model, self.chunks, self.steppers, self.held, self.state = model, chunks, steppers, held, state
