@@ -35,6 +35,8 @@ class LossOfModel(nn.Module):
 class TorchEngine:
     """Implements `Engine`. `clip` is the largest gradient norm of a step. `elastic`: layers may be left out of a pass."""
 
+    whole_model = True
+
     def __init__(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, world: World, clip: float = 1.0, bf16: bool = False, elastic: bool = False
     ) -> None:

@@ -7,7 +7,7 @@ pages cost ten times the copy (measured). Ours.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -62,15 +62,23 @@ def whole(tensors: Mapping[str, Tensor]) -> Iterable[Part]:
 
 def look_through(parts: Iterable[Part]) -> Content:
     """The parts, unless one is not dense or holds inf or nan. Empty parts of tensors that have elements are left out."""
+    return _gather(parts, lambda part: part)
+
+
+def _gather(parts: Iterable[Part], keep: Callable[[Part], Part]) -> Content:
     kept: list[Part] = []
-    for part in parts:
+    failure = ""
+    for part in parts:  # to the end in any case: handing out parts may be a collective
+        if failure:
+            continue
         try:
             check_tensor(part.name, part.data)
         except ValueError as error:
-            return Content(failure=str(error))
-        if part.data.numel() or not math.prod(part.shape):
-            kept.append(part)
-    return Content(tuple(kept))
+            failure = str(error)
+        else:
+            if part.data.numel() or not math.prod(part.shape):
+                kept.append(keep(part))
+    return Content(failure=failure) if failure else Content(tuple(kept))
 
 
 def split(parts: Iterable[Part], file_bytes: int = FILE_BYTES) -> Iterator[list[Part]]:
@@ -95,11 +103,10 @@ class Snapshot:
 
     def take(self, parts: Iterable[Part]) -> Content:
         """Look through the parts and copy them; what happens to their tensors afterwards does not matter."""
-        looked = look_through(parts)
-        copied = tuple(Piece(part.name, part.shape, part.at, self._copy(part)) for part in looked.parts)
-        used = {(part.name, part.at) for part in copied}
+        content = _gather(parts, lambda part: Piece(part.name, part.shape, part.at, self._copy(part)))
+        used = {(part.name, part.at) for part in content.parts}
         self._memory = {key: memory for key, memory in self._memory.items() if key in used}
-        return Content(copied, looked.failure)
+        return content
 
     def _copy(self, part: Part) -> Tensor:
         memory = self._memory.get((part.name, part.at))

@@ -58,15 +58,22 @@ def _alone(tensor: Tensor, seen: set[int]) -> Tensor:
     return tensor if alone else tensor.clone(memory_format=torch.contiguous_format)
 
 
+def decode(data: bytes, num_tensors: int) -> dict[str, Tensor]:
+    """The tensors of one file. ValueError for a header that is not plausible for `num_tensors`, or that safetensors refuses."""
+    _check_header(data[:8], len(data), num_tensors)
+    try:
+        return safetensors.torch.load(data)
+    except SafetensorError as error:
+        raise ValueError(f"not a safetensors file: {error}") from None
+
+
 def open_tensors(path: Path, expected: Mapping[str, tuple[Shape, str]]) -> "safe_open":
     """An open tensor file that holds exactly the `expected` keys with these shapes and dtypes.
 
     ValueError for a header that is too long for so many tensors (it is not even parsed), that safetensors refuses, or that says otherwise.
     """
     with open(path, "rb") as file:
-        header_bytes = int.from_bytes(file.read(8), "little")
-    if header_bytes > min(path.stat().st_size - 8, 65536 + 4096 * len(expected)):
-        raise ValueError(f"{path}: the header claims {header_bytes} bytes for {len(expected)} tensors")
+        _check_header(file.read(8), path.stat().st_size, len(expected))
     try:
         opened = safe_open(path, framework="pt")
         found = {key: opened.get_slice(key) for key in opened.keys()}  # noqa: SIM118
@@ -84,3 +91,9 @@ def open_tensors(path: Path, expected: Mapping[str, tuple[Shape, str]]) -> "safe
 def dtype_name(tensor: Tensor) -> str:
     """`float32`"""
     return str(tensor.dtype).removeprefix("torch.")
+
+
+def _check_header(first: bytes, num_bytes: int, num_tensors: int) -> None:
+    header_bytes = int.from_bytes(first, "little")
+    if header_bytes > min(num_bytes - 8, 65536 + 4096 * num_tensors):
+        raise ValueError(f"the header claims {header_bytes} bytes for {num_tensors} tensors")
