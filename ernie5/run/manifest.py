@@ -95,8 +95,8 @@ class Manifest:
         found: dict[str, dict[str, tuple[Shape, str]]] = {name: {} for name in self.files if name != STATE}
         for name, tensor in self.tensors.items():
             for part in tensor.parts:
-                if part.key in found[part.file]:
-                    raise ValueError(f"tensor {name[:200]} claims {part.key[:200]} in {part.file}, as another one does")
+                if part.key in found.get(part.file, {part.key: ()}):
+                    raise ValueError(f"tensor {name[:200]} claims {part.key[:200]} in {part.file}, which is not its own")
                 found[part.file][part.key] = (part.shape, tensor.dtype)
         return found
 

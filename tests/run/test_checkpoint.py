@@ -225,6 +225,17 @@ def test_checkpoints_of_the_first_format_still_load() -> None:
     assert checkpoint.tensors["bias"].dtype == torch.bfloat16
 
 
+def test_checkpoints_of_the_second_format_still_load() -> None:
+    # written by two processes, each its half
+    checkpoint = load_checkpoint(Path(__file__).parent / "checkpoint_formats" / "v2" / "step-00000007")
+    assert checkpoint.step == 7 and checkpoint.state == {"samples": 224, "mixture": ["text", "image"]}
+    assert torch.equal(checkpoint.tensors["weight"], torch.arange(6.0).reshape(2, 3))
+    assert torch.equal(checkpoint.read("weight", (0, 1), (2, 2)), torch.tensor([[1.0, 2.0], [4.0, 5.0]]))
+    assert torch.equal(checkpoint.tensors["bias"], torch.arange(3).bfloat16())
+    assert {part.file for part in checkpoint.manifest.tensors["weight"].parts} == {
+        "tensors-00000-00000.safetensors", "tensors-00001-00000.safetensors"}
+
+
 def test_missing_path_says_which_steps_there_are(tmp_path: Path) -> None:
     save(tmp_path, 4)
     with pytest.raises(CheckpointError, match="COMMIT is missing; committed steps in .*: 4"):
