@@ -7,7 +7,7 @@ pages cost ten times the copy (measured). Ours.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -62,10 +62,6 @@ def whole(tensors: Mapping[str, Tensor]) -> Iterable[Part]:
 
 def look_through(parts: Iterable[Part]) -> Content:
     """The parts, unless one is not dense or holds inf or nan. Empty parts of tensors that have elements are left out."""
-    return _gather(parts, lambda part: part)
-
-
-def _gather(parts: Iterable[Part], keep: Callable[[Part], Part]) -> Content:
     kept: list[Part] = []
     failure = ""
     for part in parts:  # to the end in any case: handing out parts may be a collective
@@ -77,7 +73,7 @@ def _gather(parts: Iterable[Part], keep: Callable[[Part], Part]) -> Content:
             failure = str(error)
         else:
             if part.data.numel() or not math.prod(part.shape):
-                kept.append(keep(part))
+                kept.append(part)
     return Content(failure=failure) if failure else Content(tuple(kept))
 
 
@@ -101,12 +97,12 @@ class Snapshot:
     def __init__(self) -> None:
         self._memory: dict[tuple[str, Shape], Tensor] = {}
 
-    def take(self, parts: Iterable[Part]) -> Content:
-        """Look through the parts and copy them; what happens to their tensors afterwards does not matter."""
-        content = _gather(parts, lambda part: Piece(part.name, part.shape, part.at, self._copy(part)))
-        used = {(part.name, part.at) for part in content.parts}
+    def take(self, parts: Iterable[Part]) -> tuple[Part, ...]:
+        """Copies of the parts; what happens to their tensors afterwards does not matter. Dense tensors only."""
+        copies = tuple(Piece(part.name, part.shape, part.at, self._copy(part)) for part in parts)
+        used = {(part.name, part.at) for part in copies}
         self._memory = {key: memory for key, memory in self._memory.items() if key in used}
-        return content
+        return copies
 
     def _copy(self, part: Part) -> Tensor:
         memory = self._memory.get((part.name, part.at))

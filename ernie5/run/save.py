@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -34,13 +34,13 @@ def no_hook(site: str) -> None:
 
 
 def save_checkpoint(
-    folder: Path, step: int, tensors: Mapping[str, Tensor] | Content, state: dict[str, JSON], *,
+    folder: Path, step: int, tensors: Mapping[str, Tensor] | Iterable[Part], state: dict[str, JSON], *,
     run_id: str, fingerprint: str, keep_last: int = 2, file_bytes: int = FILE_BYTES, hook: Hook = no_hook,
     team: Team = ALONE, attempt: str = "", patience: Patience | None = None,
 ) -> Path:
     """Save step `step` into `folder` (a run's `checkpoints/`), then drop all but the newest `keep_last`. Returns its folder.
 
-    `tensors`: whole ones, or the `Content` of this process, whose parts together with those of the rest of the `team` make up every
+    `tensors`: whole ones, or the parts that this process holds, which together with those of the rest of the `team` make up every
     tensor exactly once. All ranks call it, with one name of the `attempt` that no other save has; the state of rank 0 counts.
     CheckpointError, on every rank: inf or nan in a tensor (named), a state that JSON cannot hold, parts that do not fit together, a disk
     that failed (full, read-only), a rank that was not heard of. Then the older checkpoints are untouched, and training may go on.
@@ -49,7 +49,7 @@ def save_checkpoint(
         raise CheckpointError(f"step = {step} must be >= 0 and keep_last = {keep_last} must be >= 1")
     if team.size > 1 and not attempt:
         raise CheckpointError(f"{team.size} processes that save together need a common name of their attempt")
-    content = tensors if isinstance(tensors, Content) else look_through(whole(tensors))
+    content = look_through(whole(tensors) if isinstance(tensors, Mapping) else tensors)
     folder, final, attempt, patience = Path(folder), step_folder(Path(folder), step), attempt or str(os.getpid()), patience or Patience()
     staging = folder / f".tmp-{final.name}-{attempt}"
     try:

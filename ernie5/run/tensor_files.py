@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ernie5.run.boxes import Shape
 
+_SERIAL = 2**15 - 1  # elements; torch's own limit for one thread is 2^15
 _CODES = {  # torch's names -> those in the header of a file
     "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2",
     "float8_e8m0fnu": "F8_E8M0", "complex64": "C64", "int64": "I64", "int32": "I32", "int16": "I16", "int8": "I8", "uint64": "U64",
@@ -33,12 +34,15 @@ def check_tensor(name: str, tensor: Tensor) -> None:
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Whether no element is inf or nan; one pass without a temporary mask (aminmax hands nan on)."""
+    """Whether no element is inf or nan; without a temporary mask (aminmax hands nan on), and on the CPU in pieces that torch gives to one
+    thread: a save beside the training must not start a second team of threads.
+    """
     if tensor.numel() == 0 or not (tensor.is_floating_point() or tensor.is_complex()):
         return True
     values = torch.view_as_real(tensor.detach()) if tensor.is_complex() else tensor.detach()
-    values = values.float() if values.element_size() == 1 else values  # 8-bit floats have no arithmetic
-    return all(bool(torch.isfinite(end)) for end in torch.aminmax(values))
+    pieces = values.view(-1).split(_SERIAL) if values.is_cpu and values.is_contiguous() else (values,)
+    ends = [end for piece in pieces for end in torch.aminmax(piece.float() if piece.element_size() == 1 else piece)]  # 8 bits: no arithmetic
+    return bool(torch.isfinite(torch.stack(ends)).all())
 
 
 def write(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -53,7 +57,7 @@ def write(path: Path, tensors: Mapping[str, Tensor]) -> None:
 def _alone(tensor: Tensor, seen: set[int]) -> Tensor:
     """The tensor in contiguous memory that no other one of this file uses; a copy only where it must be one."""
     storage = tensor.untyped_storage()
-    alone = tensor.is_contiguous() and storage.nbytes() == tensor.nbytes and storage.data_ptr() not in seen
+    alone = tensor.is_contiguous() and storage.data_ptr() not in seen
     seen.add(storage.data_ptr())
     return tensor if alone else tensor.clone(memory_format=torch.contiguous_format)
 

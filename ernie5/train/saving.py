@@ -20,7 +20,7 @@ from ernie5.config import fingerprint
 from ernie5.parallel.world import World
 from ernie5.run.background import BackgroundSave
 from ernie5.run.checkpoint import CheckpointError, save_checkpoint
-from ernie5.run.content import Snapshot, look_through
+from ernie5.run.content import Snapshot
 from ernie5.run.folder import RunFolder
 from ernie5.run.rank_parts import Patience
 from ernie5.train.prepare import Corpus
@@ -44,12 +44,12 @@ class Saving:
         self.background.wait()
         recipe = self.corpus.recipe
         (moment,) = self.team.of_first([time.time_ns()])
-        content = look_through(run.shards()) if self.snapshot is None else self.snapshot.take(run.shards())
+        parts = run.shards() if self.snapshot is None else self.snapshot.take(run.shards())
         sources = {name: source.fingerprints for name, source in self.corpus.sources.items()}
         state: dict[str, Any] = {
             "training": deepcopy(run.state()), "tokenizers": self.prints, "sources": sources, "lineage": recipe.run.start_from}
         write = partial(
-            save_checkpoint, self.folder.checkpoints, run.step, content, state, run_id=recipe.run.name, fingerprint=fingerprint(recipe),
+            save_checkpoint, self.folder.checkpoints, run.step, parts, state, run_id=recipe.run.name, fingerprint=fingerprint(recipe),
             keep_last=recipe.train.keep_last, team=self.team, attempt=f"{moment:x}", patience=self.patience)
         if self.snapshot is not None:
             self.background.start(write)

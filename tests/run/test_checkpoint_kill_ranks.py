@@ -15,7 +15,7 @@ from rank_threads import shares, state_of, together
 
 from ernie5.run.background import BackgroundSave
 from ernie5.run.checkpoint import CheckpointError, latest_checkpoint, save_checkpoint
-from ernie5.run.content import Snapshot, look_through
+from ernie5.run.content import Snapshot
 from ernie5.run.rank_parts import Patience
 from ernie5.run.save import no_hook
 from ernie5.run.team import Team
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threade
 
 def save(team: Team, folder: Path, step: int, hook: Callable[[str], None] = no_hook, wait_s: float = 30.0) -> Path:
     pieces = shares(state_of(step), team.rank, team.size)
-    return save_checkpoint(folder, step, look_through(pieces), {"step": step}, run_id="run", fingerprint="f", keep_last=1, team=team,
+    return save_checkpoint(folder, step, pieces, {"step": step}, run_id="run", fingerprint="f", keep_last=1, team=team,
                            attempt=f"save-{step}", patience=Patience(wait_s), hook=hook)
 
 

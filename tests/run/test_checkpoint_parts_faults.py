@@ -13,7 +13,6 @@ from rank_threads import shares, state_of, together
 from torch import Tensor
 
 from ernie5.run.checkpoint import CheckpointError, latest_checkpoint, load_checkpoint, save_checkpoint
-from ernie5.run.content import look_through
 from ernie5.run.manifest import digest
 from ernie5.run.random_streams import stream
 from ernie5.run.team import Team
@@ -23,7 +22,7 @@ from ernie5.run.team import Team
 def saved(tmp_path: Path) -> Path:
     """A checkpoint of three ranks."""
     def save(team: Team) -> Path:
-        return save_checkpoint(tmp_path, 2, look_through(shares(state_of(2), team.rank, team.size)), {"step": 2}, run_id="run",
+        return save_checkpoint(tmp_path, 2, shares(state_of(2), team.rank, team.size), {"step": 2}, run_id="run",
                                fingerprint="f", team=team, attempt="a", file_bytes=500)
 
     return together(3, save)[0]

@@ -13,7 +13,7 @@ import torch
 from rank_threads import boxes_of, shares, state_of, together
 
 from ernie5.run.checkpoint import Checkpoint, CheckpointError, latest_checkpoint, list_steps, load_checkpoint, save_checkpoint
-from ernie5.run.content import Piece, look_through
+from ernie5.run.content import Piece
 from ernie5.run.rank_parts import Patience, RankPart, put_part
 from ernie5.run.save import no_hook
 from ernie5.run.team import Team
@@ -21,7 +21,7 @@ from ernie5.run.team import Team
 
 def save(team: Team, folder: Path, step: int, *, attempt: str = "", wait_s: float = 30.0, pieces=None, hook=no_hook, **more) -> Path:
     pieces = shares(state_of(step), team.rank, team.size) if pieces is None else pieces
-    return save_checkpoint(folder, step, look_through(pieces), {"step": step} if team.rank == 0 else {}, run_id="run", fingerprint="f",
+    return save_checkpoint(folder, step, pieces, {"step": step} if team.rank == 0 else {}, run_id="run", fingerprint="f",
                            team=team, attempt=attempt or f"{step}", patience=Patience(wait_s), file_bytes=400, hook=hook, **more)
 
 
