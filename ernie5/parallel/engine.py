@@ -40,8 +40,8 @@ LossFunction = Callable[[nn.Module, MicroBatch], Losses]
 
 class Engine(Protocol):
     """Runs one model under one plan. `model` is what this process holds of it; `data_rank` of `data_size`: whose rows of the global batch
-    it takes. Processes of one data rank (tensor, pipeline, context parallel) are given the same rows. `whole_model`: `model` on rank 0 is all
-    of it and can be evaluated as it is.
+    it takes. Processes of one data rank (tensor, pipeline, context parallel) are given the same rows. `whole_model`: `model` on
+    rank 0 is all of it and can be evaluated as it is.
     """
 
     world: World

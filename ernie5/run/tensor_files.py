@@ -41,7 +41,8 @@ def is_finite(tensor: Tensor) -> bool:
         return True
     values = torch.view_as_real(tensor.detach()) if tensor.is_complex() else tensor.detach()
     pieces = values.view(-1).split(_SERIAL) if values.is_cpu and values.is_contiguous() else (values,)
-    ends = [end for piece in pieces for end in torch.aminmax(piece.float() if piece.element_size() == 1 else piece)]  # 8 bits: no arithmetic
+    pieces = (piece.float() for piece in pieces) if values.element_size() == 1 else pieces  # 8-bit floats have no arithmetic
+    ends = [end for piece in pieces for end in torch.aminmax(piece)]
     return bool(torch.isfinite(torch.stack(ends)).all())
 
 

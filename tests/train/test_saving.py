@@ -7,10 +7,8 @@ from pathlib import Path
 
 from micro_run import micro_recipe, run_micro, same_run, train_until_death
 
-from ernie5.parallel.torch_engine import TorchEngine
 from ernie5.run.checkpoint import load_checkpoint, save_checkpoint
-from ernie5.train import saving
-from ernie5.train.job import run_job
+from ernie5.train import job, saving
 
 AT_ONCE = "train.async_checkpoint=false"
 
@@ -49,6 +47,18 @@ def test_a_full_disk_in_the_background_is_told_and_training_goes_on(micro, tmp_p
     assert "step 2 could not be saved" in (run.folder / "logs" / "rank-0.log").read_text()
 
 
+def in_parts(monkeypatch) -> None:
+    """Runs begin with an engine that says that no process holds the whole model."""
+    original = job.build_training
+
+    def built(*arguments):
+        run = original(*arguments)
+        run.engine.whole_model = False
+        return run
+
+    monkeypatch.setattr(job, "build_training", built)
+
+
 def evaluations(folder: Path) -> dict[str, dict]:
     return {path.name: json.loads(path.read_text()) for path in sorted((folder / "samples").glob("eval-*.json"))}
 
@@ -56,7 +66,7 @@ def evaluations(folder: Path) -> dict[str, dict]:
 def test_a_model_in_parts_is_evaluated_from_its_checkpoint(micro, tmp_path, monkeypatch) -> None:
     words = ("train.steps=5", "train.evaluate_every=3", "train.checkpoint_every=2", "evaluate.media=false")
     whole = run_micro(micro_recipe(tmp_path / "whole", micro.folder, *words))
-    monkeypatch.setattr(TorchEngine, "whole_model", False)
+    in_parts(monkeypatch)
     parts = run_micro(micro_recipe(tmp_path / "parts", micro.folder, *words))
     assert whole.steps == [2, 4, 5] and parts.steps == [2, 3, 4, 5]  # step 3 was saved to be looked at
     found = evaluations(parts.folder)
@@ -65,11 +75,11 @@ def test_a_model_in_parts_is_evaluated_from_its_checkpoint(micro, tmp_path, monk
 
 
 def test_a_checkpoint_that_is_there_is_not_saved_again_to_be_evaluated(micro, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(TorchEngine, "whole_model", False)
+    in_parts(monkeypatch)
     saved = []
     original = saving.Saving.save
     monkeypatch.setattr(saving.Saving, "save", lambda self, run: (saved.append(run.step), original(self, run))[1])
     words = ("train.steps=4", "train.evaluate_every=2", "train.checkpoint_every=2", "evaluate.media=false")
     recipe = micro_recipe(tmp_path / "run", micro.folder, *words)
-    assert run_micro(recipe, lambda: run_job(recipe)).code == 0
+    assert run_micro(recipe, lambda: job.run_job(recipe)).code == 0
     assert saved == [2, 4] and list(evaluations(tmp_path / "run")) == ["eval-00000002.json"]
