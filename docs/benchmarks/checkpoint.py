@@ -2,8 +2,8 @@
 
     python docs/benchmarks/checkpoint.py --folder /a/disk [--gib 1] [--rounds 7] [--ranks 2]
 
-All variants take turns in every round (wall time, another order each round, files of the round before are gone and pages are written back
-before each); printed are medians of seconds and of the ratios within a round, with quartiles.
+All variants take turns in every round (another order each round, files of the round before are gone and pages are written back before
+each); printed are medians of seconds (wall and CPU) and of the ratios of wall time within a round, with quartiles. On a busy machine compare CPU.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Bench:
 
     def __init__(self, folder: Path, tensors: dict[str, Tensor], ranks: int) -> None:
         self.folder, self.tensors, self.ranks = folder, tensors, ranks
-        self.snapshot, self.stall_s = Snapshot(), 0.0
+        self.snapshot, self.stall = Snapshot(), (0.0, 0.0)
 
     def floor(self) -> None:
         path = self.folder / "floor.safetensors"
@@ -66,10 +66,10 @@ class Bench:
 
     def beside(self) -> None:
         with BackgroundSave() as saving:
-            start = time.perf_counter()
+            start = now()
             parts = self.snapshot.take(whole(self.tensors))
             saving.start(partial(save_checkpoint, self.folder / "beside", 1, parts, {}, run_id="b", fingerprint="f"))
-            self.stall_s = time.perf_counter() - start
+            self.stall = since(start)
 
     def by_ranks(self) -> None:
         """Threads as ranks, each with its rows of every tensor."""
@@ -101,11 +101,21 @@ class Bench:
             found.read(name, (0, 0), (shape[0], shape[1] // 2))
 
 
-def measure(bench: Bench, rounds: int) -> dict[str, list[float]]:
-    """Seconds of every variant in every round; one more round before, not counted."""
+def now() -> tuple[float, float]:
+    """Wall and CPU clock."""
+    return time.perf_counter(), time.process_time()
+
+
+def since(start: tuple[float, float]) -> tuple[float, float]:
+    wall, cpu = now()
+    return wall - start[0], cpu - start[1]
+
+
+def measure(bench: Bench, rounds: int) -> dict[str, list[tuple[float, float]]]:
+    """Wall and CPU seconds of every variant in every round; one more round before, not counted."""
     saves: list[Callable[[], None]] = [bench.floor, bench.at_once, bench.beside, bench.by_ranks]
     loads: list[Callable[[], None]] = [bench.load_floor, bench.load, bench.load_columns]
-    seconds: dict[str, list[float]] = {}
+    seconds: dict[str, list[tuple[float, float]]] = {}
     for number in range(rounds + 1):
         for group in (saves, loads):
             for variant in group[number % len(group) :] + group[: number % len(group)]:
@@ -114,17 +124,18 @@ def measure(bench: Bench, rounds: int) -> dict[str, list[float]]:
                                   ignore_errors=True)
                     (bench.folder / "floor.safetensors").unlink(missing_ok=True) if variant == bench.floor else None
                 os.sync()
-                start = time.perf_counter()
+                start = now()
                 variant()
+                took = since(start)
                 if number:
-                    seconds.setdefault(variant.__name__, []).append(time.perf_counter() - start)
+                    seconds.setdefault(variant.__name__, []).append(took)
                     if variant == bench.beside:
-                        seconds.setdefault("stall", []).append(bench.stall_s)
+                        seconds.setdefault("stall", []).append(bench.stall)
     return seconds
 
 
-def ratio(a: list[float], b: list[float]) -> str:
-    ratios = sorted(x / y for x, y in zip(a, b, strict=True))
+def ratio(a: list[tuple[float, float]], b: list[tuple[float, float]]) -> str:
+    ratios = sorted(x / y for (x, _), (y, _) in zip(a, b, strict=True))
     low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
     return f"{statistics.median(ratios):.3f} ({low:.3f} to {high:.3f})"
 
@@ -139,7 +150,8 @@ def main() -> None:
     given.folder.mkdir(parents=True, exist_ok=True)
     seconds = measure(Bench(given.folder, state(given.gib), given.ranks), given.rounds)
     for name, found in seconds.items():
-        print(f"{name:14} {statistics.median(found):7.3f} s")
+        wall, cpu = (statistics.median(column) for column in zip(*found, strict=True))
+        print(f"{name:14} {wall:7.3f} s wall {cpu:7.3f} s CPU")
     for text, a, b in (("save / floor", "at_once", "floor"), ("save beside, whole / floor", "beside", "floor"),
                        ("save by ranks / floor", "by_ranks", "floor"), ("stall of a save beside / save", "stall", "at_once"),
                        ("load / floor", "load", "load_floor"), ("load of another split / floor", "load_columns", "load_floor")):
