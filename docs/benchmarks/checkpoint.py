@@ -3,7 +3,7 @@
     python docs/benchmarks/checkpoint.py --folder /a/disk [--gib 1] [--rounds 7] [--ranks 2]
 
 All variants take turns in every round (another order each round, files of the round before are gone and pages are written back before
-each); printed are medians of seconds (wall and CPU) and of the ratios of wall time within a round, with quartiles. On a busy machine compare CPU.
+each); printed are medians of seconds (wall and CPU) and of the ratios of wall time within a round, with quartiles.
 """
 
 from __future__ import annotations
