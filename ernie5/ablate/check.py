@@ -14,7 +14,7 @@ from ernie5.ablate.parts import check_parts
 from ernie5.ablate.plan import Plan, PlannedRun
 from ernie5.config import check_unchanged, fingerprint, load_config
 from ernie5.model.count import ModelSize
-from ernie5.parallel.shards import model_tensors
+from ernie5.parallel.shards import WeightsOnly
 from ernie5.recipe import Recipe
 from ernie5.run.parts import load_part
 from ernie5.train.assemble import build_model, planned_size, vocabulary_of
@@ -62,7 +62,7 @@ def check_plan(plan: Plan) -> dict[str, ModelSize]:
 def _origin(spec: str) -> tuple[int, Shapes]:
     """Step of a checkpoint and the shapes of its weights."""
     saved = find_checkpoint(spec)
-    return saved.step, {name: tuple(tensor.shape) for name, tensor in model_tensors(saved.tensors).items()}
+    return saved.step, {name.removeprefix("model."): shape for name, shape in WeightsOnly(saved).shapes.items()}
 
 
 def _check_fit(recipe: Recipe, there: Shapes) -> None:

@@ -41,13 +41,15 @@ LossFunction = Callable[[nn.Module, MicroBatch], Losses]
 
 class Engine(Protocol):
     """Runs one model under one plan. `model` is what this process holds of it; `data_rank` of `data_size`: whose rows of the global batch
-    it takes. Processes of one data rank (tensor, pipeline, context parallel) are given the same rows.
+    it takes. Processes of one data rank (tensor, pipeline, context parallel) are given the same rows. `whole_model`: `model` on
+    rank 0 is all of it and can be evaluated as it is.
     """
 
     world: World
     model: UnifiedTransformer
     data_rank: int
     data_size: int
+    whole_model: bool
 
     def forward_backward(self, micro_batches: Sequence[MicroBatch], loss_function: LossFunction) -> Tensor:
         """Accumulate gradients; return the step's (total, text, multi_token, vision, audio) losses, summed over all ranks."""

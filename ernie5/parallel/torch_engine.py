@@ -49,6 +49,7 @@ class TorchEngine:
             self.parts = {name: sliced(self.parts[name], tensor) for name, tensor in model.state_dict().items()}
         else:
             self.runner = replicated(model, world, self.split, elastic)
+        self.whole_model = self.groups is None and not plan.zero
         self.optimizer = make_optimizer(model)
         self.experts = [parameter for name, parameter in model.named_parameters() if name in self.split]
 

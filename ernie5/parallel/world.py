@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from ernie5.run.team import Team
 
 WAIT = timedelta(hours=12)  # rank 0 trains tokenizers and evaluates while the others wait
 
@@ -46,6 +49,14 @@ class World:
         if self.size > 1:
             dist.all_reduce(x)
         return x
+
+    def add(self, numbers: Sequence[int]) -> list[int]:
+        """Sums of whole numbers over all processes."""
+        return self.sum(torch.tensor(numbers, dtype=torch.int64, device=self.device)).tolist() if numbers else []
+
+    def team(self) -> Team:
+        """These processes as savers and readers of one checkpoint."""
+        return Team(self.rank, self.size, self.add)
 
     def leave(self) -> None:
         if self.size > 1 and dist.is_initialized():

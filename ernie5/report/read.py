@@ -157,7 +157,8 @@ def _checkpoint(folder: RunFolder, notes: list[str]) -> Checkpoint | None:
 
 def _parameters(saved: Checkpoint, recipe: dict[str, Any]) -> tuple[int, int] | None:
     """(all, active per token): a token leaves out the experts that were not chosen."""
-    sizes = {name: t.numel() for name, t in saved.tensors.items() if name.startswith("model.") and not name.endswith("balance_bias")}
+    shapes = {name: shape for name, shape in saved.shapes.items() if name.startswith("model.") and not name.endswith("balance_bias")}
+    sizes = {name: math.prod(shape) for name, shape in shapes.items()}
     total, experts = sum(sizes.values()), sum(size for name, size in sizes.items() if ".experts." in name)
     top_k, num_experts = number(dig(recipe, "model.top_k")), number(dig(recipe, "model.num_experts"))
     if not total or not top_k or not num_experts:
@@ -166,10 +167,10 @@ def _parameters(saved: Checkpoint, recipe: dict[str, Any]) -> tuple[int, int] | 
 
 
 def _router_load(saved: Checkpoint) -> np.ndarray | None:
-    load = saved.tensors.get("router_load")
-    if load is None or load.ndim != 3 or load.shape[1] != len(Kind):
+    shape = saved.shapes.get("router_load", ())
+    if len(shape) != 3 or shape[1] != len(Kind):
         return None
-    return load.double().numpy()  # L R E
+    return saved.read("router_load").double().numpy()  # L R E
 
 
 def _routing(folder: RunFolder, notes: list[str]) -> RoutingStudy | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -45,10 +46,12 @@ def hash_stream(file: BinaryIO) -> tuple[str, int]:
 
 
 def sync_and_hash(path: Path) -> tuple[str, int]:
-    """Make a file that was just written durable, and read it back: SHA-256 in hex and its bytes."""
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
-        return hash_stream(file)
+    """Make a file that was just written durable, and read it back meanwhile: SHA-256 in hex and its bytes."""
+    with open(path, "rb") as file, ThreadPoolExecutor(1, "fsync") as beside:
+        synced = beside.submit(os.fsync, file.fileno())
+        found = hash_stream(file)
+        synced.result()
+    return found
 
 
 def read_regular(path: Path, num_bytes: int) -> bytes:

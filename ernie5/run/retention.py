@@ -4,7 +4,8 @@
     .tmp-…/                   being written, or being removed
     .replaced-step-00001000/  the former checkpoint of a step that is being saved again
 
-Order is by the step in the name, never by a clock. There is one writer (`lock.run_lock`), so whatever `.tmp-` a save finds is stale.
+Order is by the step in the name, never by a clock. There is one writer (`lock.run_lock`), so whatever `.tmp-` a save finds is stale,
+but for the one that its own ranks fill.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import shutil
 from pathlib import Path
 
 from ernie5.run.files import sync_folder
-from ernie5.run.manifest import COMMIT, verify
+from ernie5.run.manifest import COMMIT
+from ernie5.run.manifest_read import check_sizes, verify
 
 log = logging.getLogger(__name__)
 
@@ -43,10 +45,13 @@ def newest_first(folder: Path) -> list[Path]:
     return [path for _, path in found]
 
 
-def tidy(folder: Path) -> None:
-    """Remove what crashed saves and removals left behind, and put a replaced checkpoint back when its successor is no good."""
+def tidy(folder: Path, spare: Path | None = None) -> None:
+    """Remove what crashed saves and removals left behind (but for the folder `spare`, which others may fill already), and put a replaced
+    checkpoint back when its successor is no good.
+    """
     for path in sorted(folder.glob(".tmp-*")):
-        _remove(path)
+        if path != spare:
+            _remove(path)
     for path in sorted(folder.iterdir()):
         match = _STEP.fullmatch(path.name)
         if match and match[1]:
@@ -61,16 +66,29 @@ def tidy(folder: Path) -> None:
 
 
 def prune(folder: Path, keep_last: int, saved: int) -> None:
-    """Remove all but the `keep_last` newest checkpoints; never the one just `saved`, and never the last one that verifies."""
+    """Remove all but the `keep_last` newest checkpoints; never the one just `saved`, and never the last one that verifies.
+
+    Of the one just saved every byte was hashed a moment ago, so its sizes are enough.
+    """
     steps = list_steps(folder)
     kept = {*steps[-keep_last:], saved}
     old = [step for step in steps if step not in kept]
-    if old and not any(is_good(step_folder(folder, step)) for step in sorted(kept, reverse=True)):
+    if old and not _is_there(step_folder(folder, saved)) and not any(is_good(step_folder(folder, s)) for s in sorted(kept, reverse=True)):
         good = next((step for step in reversed(old) if is_good(step_folder(folder, step))), None)
         log.error("%s: none of the checkpoints %s can be read back; keeping step %s as well", folder, sorted(kept), good)
         old = [step for step in old if step != good]
     for step in old:
         _remove(step_folder(folder, step))
+
+
+def remove_replaced(folder: Path, step: int) -> None:
+    """Remove the former checkpoint of a step once the new one is committed; put it back should that be gone already."""
+    if not replaced_folder(folder, step).exists():
+        return
+    if _is_there(step_folder(folder, step)):
+        _remove(replaced_folder(folder, step))
+    else:
+        tidy(folder)
 
 
 def discard_after(folder: Path, step: int) -> list[int]:
@@ -86,6 +104,15 @@ def is_good(path: Path) -> bool:
     """Whether a checkpoint folder verifies."""
     try:
         verify(path)
+    except (ValueError, OSError):
+        return False
+    return True
+
+
+def _is_there(path: Path) -> bool:
+    """Whether manifest and lengths of a checkpoint folder are right."""
+    try:
+        check_sizes(path)
     except (ValueError, OSError):
         return False
     return True

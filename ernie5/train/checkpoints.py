@@ -1,4 +1,4 @@
-"""Where a run begins, and what it saves.
+"""Where a run begins. What it saves: saving.py.
 
     own checkpoints  ->  run.start_from with start_load all  ->  run.start_from with start_load weights  ->  fresh weights
 
@@ -12,12 +12,10 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from ernie5.config import fingerprint
 from ernie5.data_pipelines.encode import Tokenizers
-from ernie5.parallel.shards import InMemory
-from ernie5.parallel.world import World
-from ernie5.run.checkpoint import Checkpoint, CheckpointError, latest_checkpoint, load_checkpoint, save_checkpoint
+from ernie5.run.checkpoint import Checkpoint, CheckpointError, latest_checkpoint, load_checkpoint
 from ernie5.run.folder import RunFolder
+from ernie5.run.team import ALONE, Team
 from ernie5.train.prepare import Corpus
 from ernie5.train.training import Training
 
@@ -30,18 +28,20 @@ def fingerprints(tokenizers: Tokenizers) -> dict[str, str]:
 
 
 def start(run: Training, corpus: Corpus, folder: RunFolder, prints: dict[str, str]) -> None:
-    """Put the run where it shall begin, in the resume order above."""
-    settings = corpus.recipe.run
-    own = latest_checkpoint(folder.checkpoints)
+    """Put the run where it shall begin, in the resume order above. All processes verify a checkpoint together before any weight changes,
+    and each reads what its plan needs of it.
+    """
+    settings, team = corpus.recipe.run, run.engine.world.team()
+    own = latest_checkpoint(folder.checkpoints, team)
     if own is not None:
         restore(run, own, corpus, prints)
         log.info("going on after step %d", own.step)
     elif settings.start_from is not None:
-        origin = find_checkpoint(settings.start_from)
+        origin = find_checkpoint(settings.start_from, team)
         if settings.start_load == "all":
             restore(run, origin, corpus, prints)
         else:
-            run.load_weights(InMemory(origin.tensors))
+            run.load_weights(origin)
         log.info("starting from %s, step %d (%s)", settings.start_from, origin.step, settings.start_load)
 
 
@@ -59,7 +59,7 @@ def restore(run: Training, saved: Checkpoint, corpus: Corpus, prints: dict[str, 
         corpus.sources[name].check_unchanged(shards)
     for name in corpus.sources.keys() - state["sources"].keys():
         log.info("the source %s is new since step %d; it is drawn from its beginning", name, saved.step)
-    run.restore(InMemory(saved.tensors), state["training"])
+    run.restore(saved, state["training"])
 
 
 def find_run(spec: str | Path) -> tuple[RunFolder, int | None]:
@@ -72,26 +72,12 @@ def find_run(spec: str | Path) -> tuple[RunFolder, int | None]:
     return RunFolder(Path(name)).open(), int(step)
 
 
-def find_checkpoint(spec: str | Path) -> Checkpoint:
+def find_checkpoint(spec: str | Path, team: Team = ALONE) -> Checkpoint:
     """`RUN_DIR` (its latest) or `RUN_DIR@STEP`."""
     folder, step = find_run(spec)
     if step is not None:
-        return load_checkpoint(folder.checkpoints / f"step-{step:08d}")
-    found = latest_checkpoint(folder.checkpoints)
+        return load_checkpoint(folder.checkpoints / f"step-{step:08d}", team)
+    found = latest_checkpoint(folder.checkpoints, team)
     if found is None:
         raise ValueError(f"{folder.path} has no checkpoint yet; train it first, or name another run")
     return found
-
-
-def checkpoint(run: Training, corpus: Corpus, folder: RunFolder, prints: dict[str, str], world: World) -> None:
-    """Save on rank 0. A failed save is reported and training goes on: the older checkpoints are untouched."""
-    if world.rank == 0:
-        recipe = corpus.recipe
-        sources = {name: source.fingerprints for name, source in corpus.sources.items()}
-        state: dict[str, Any] = {"training": run.state(), "tokenizers": prints, "sources": sources, "lineage": recipe.run.start_from}
-        try:
-            save_checkpoint(folder.checkpoints, run.step, {shard.name: shard.data for shard in run.shards()}, state, run_id=recipe.run.name,
-                            fingerprint=fingerprint(recipe), keep_last=recipe.train.keep_last)
-        except CheckpointError as error:
-            log.error("%s", error)
-    world.barrier()

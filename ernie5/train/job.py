@@ -19,7 +19,7 @@ from ernie5.data_pipelines.quarantine import Quarantine
 from ernie5.parallel.plan_rules import check_machine
 from ernie5.parallel.world import World
 from ernie5.recipe import Recipe
-from ernie5.run.checkpoint import list_steps
+from ernie5.run.checkpoint import CheckpointError, list_steps
 from ernie5.run.ended import forget_end, note_end
 from ernie5.run.folder import RunFolder
 from ernie5.run.lock import run_lock
@@ -27,12 +27,13 @@ from ernie5.run.log import logging_to
 from ernie5.run.metrics_log import MetricsLog
 from ernie5.run.signals import EXIT_STOPPED
 from ernie5.train.assemble import build_training
-from ernie5.train.checkpoints import checkpoint, find_checkpoint, find_run, fingerprints, start
+from ernie5.train.checkpoints import find_checkpoint, find_run, fingerprints, start
 from ernie5.train.first_screen import first_screen
 from ernie5.train.loop import Hooks, train
 from ernie5.train.mfu import Utilization
 from ernie5.train.prepare import load_tokenizers, open_training_sources
 from ernie5.train.profile import StepProfiler
+from ernie5.train.saving import Saving
 from ernie5.train.steps import shape_of_step
 from ernie5.train.tracker import tracker
 from ernie5.train.train_tokenizers import prepare
@@ -40,7 +41,8 @@ from ernie5.train.training import Training
 
 log = logging.getLogger(__name__)
 MAY_CHANGE = ("run.dir", "run.name", "run.tokenizers", "run.start_from", "train.steps", "train.schedule", "train.checkpoint_every",
-              "train.keep_last", "train.evaluate_every", "train.threads", "train.device", "train.profile_steps", "train.micro_rows",
+              "train.keep_last", "train.async_checkpoint", "train.evaluate_every", "train.threads", "train.device", "train.profile_steps",
+              "train.micro_rows",
               "data.tolerance", "data.cache_gib", "data.encode_ahead", "train.prefetch", "evaluate", "log", "parallel",
               "data.sources.*.weight", "data.sources.*.epochs", "data.temperature", "data.workers", "data.pack_window")
 
@@ -116,6 +118,7 @@ def _run(recipe: Recipe, folder: RunFolder, world: World) -> int:
         metrics.truncate_after(run.step)
         forget_end(folder)
     utilization = Utilization(run.model, world.device, world.size, recipe.train.precision)
+    saving = Saving(corpus, folder, prints, world)
     profiler = StepProfiler(folder.logs / "trace.json", recipe.train.profile_steps if world.rank == 0 else ())
     with tracker(recipe, folder, world.rank == 0) as track, contextlib.closing(run.loader):
 
@@ -125,11 +128,9 @@ def _run(recipe: Recipe, folder: RunFolder, world: World) -> int:
             if world.rank == 0:
                 metrics.append(numbers["step"], numbers)
                 track(numbers)
+            saving.report()
 
-        hooks = Hooks(
-            log=write, checkpoint=lambda r: checkpoint(r, corpus, folder, prints, world),
-            evaluate=lambda r: evaluate_now(r, recipe, folder, world), profile=profiler.step,
-        )
+        hooks = Hooks(write, saving.save, lambda r: evaluate_now(r, recipe, folder, world, saving), profiler.step, saving)
         complete = train(run, recipe.train, world, hooks)
     if not complete:
         how = "and saved" if is_saved(run, folder) else "but could not save it"
@@ -162,17 +163,34 @@ def is_saved(run: Training, folder: RunFolder) -> bool:
     return run.step in list_steps(folder.checkpoints)
 
 
-def evaluate_now(run: Training, recipe: Recipe, folder: RunFolder, world: World) -> None:
-    """A look at the unfinished model: samples/eval-STEP.json."""
+def evaluate_now(run: Training, recipe: Recipe, folder: RunFolder, world: World, saving: Saving) -> None:
+    """A look at the unfinished model: samples/eval-STEP.json. Where no process holds all of it, its checkpoint is looked at, saved first
+    if it must be.
+    """
     from ernie5.train.evaluate import evaluate_model
+    from ernie5.train.load import load_run
 
+    if not run.engine.whole_model:
+        saving.settle()
+        if not all_saved(run, folder, world):
+            saving.save(run)
+            saving.settle()
     if world.rank == 0:
+        out = folder.samples / f"eval-{run.step:08d}.json"
         try:
-            evaluate_model(run.model, recipe, folder, folder.samples / f"eval-{run.step:08d}.json", run.step)
+            model = run.model if run.engine.whole_model else load_run(f"{folder.path}@{run.step}", recipe.train.device)[1]
+            evaluate_model(model, recipe, folder, out, run.step)
         except OSError as error:
             log.error("the evaluation of step %d could not be written (%s); training goes on", run.step, error.strerror)
+        except CheckpointError as error:
+            log.error("step %d is not evaluated: %s", run.step, error)
     run.model.train()
     world.barrier()
+
+
+def all_saved(run: Training, folder: RunFolder, world: World) -> bool:
+    """Whether all ranks see this step's checkpoint: they decide alike whether to save it."""
+    return world.add([is_saved(run, folder)]) == [world.size]
 
 
 def finish(recipe: Recipe, folder: RunFolder, step: int) -> None:

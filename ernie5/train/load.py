@@ -8,7 +8,7 @@ from pathlib import Path
 from ernie5.config import load_config
 from ernie5.generate.generator import Generator
 from ernie5.model.unified_transformer import UnifiedTransformer
-from ernie5.parallel.shards import model_tensors
+from ernie5.parallel.shards import WeightsOnly, model_tensors
 from ernie5.parallel.world import World
 from ernie5.recipe import Recipe
 from ernie5.run.checkpoint import Checkpoint
@@ -31,6 +31,6 @@ def load_run(spec: str | Path, device: str = "auto") -> tuple[Recipe, UnifiedTra
     saved = find_checkpoint(spec)
     tokenizers = load_tokenizers(recipe)
     model = build_model(recipe, vocabulary_of(recipe, tokenizers))
-    model.load_state_dict(model_tensors(saved.tensors))
+    model.load_state_dict(model_tensors({name: saved.read(name) for name in WeightsOnly(saved).shapes}))
     model = model.to(World.join(device).device).eval()
     return recipe, model, build_generator(recipe, tokenizers, model), saved

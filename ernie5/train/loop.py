@@ -35,17 +35,18 @@ LOSS_NAMES = ("text", "vision", "audio")
 
 @dataclass(frozen=True)
 class Hooks:
-    """What the loop calls at its seams; all of them run on every rank."""
+    """What the loop calls at its seams; all of them run on every rank. `saving` is left when the last checkpoint is on disk."""
 
     log: Callable[[dict], None]
     checkpoint: Callable[[Training], None]
     evaluate: Callable[[Training], None]
     profile: Callable[[int], AbstractContextManager[None]]
+    saving: AbstractContextManager[object]
 
 
 def train(run: Training, config: TrainConfig, world: World, hooks: Hooks) -> bool:
     """Train up to `config.steps` or the end of the data; True when complete, False when stopped by a signal (saved)."""
-    with StopRequest() as stop, progress("training", total=config.steps) as bar:
+    with StopRequest() as stop, hooks.saving, progress("training", total=config.steps) as bar:
         bar.advance(run.step)
         saved = 0
         while run.step < config.steps:

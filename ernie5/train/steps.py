@@ -49,6 +49,7 @@ class TrainConfig:
     balance_speed: float = 1e-3
     checkpoint_every: int = 500
     keep_last: int = 2
+    async_checkpoint: bool = True                     # written beside the steps that follow, from a copy of the state in host memory
     evaluate_every: int = 0
     precision: Literal["auto", "fp32", "bf16", "fp8"] = "auto"   # fp8 is refused by name
     device: str = "auto"

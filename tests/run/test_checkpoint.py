@@ -58,7 +58,7 @@ def test_tensors_are_split_over_files(tmp_path: Path) -> None:
     tensors = {f"t{i}": torch.full((100,), float(i)) for i in range(10)} | {"huge": torch.ones(1000), "last": torch.zeros(1)}
     path = save(tmp_path, 1, tensors, file_bytes=1000)
     checkpoint = load_checkpoint(path)
-    files = [entry.file for entry in checkpoint.manifest.tensors.values()]
+    files = [part.file for entry in checkpoint.manifest.tensors.values() for part in entry.parts]
     assert files == [f"tensors-{i:05d}.safetensors" for i in (0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 6)]
     assert all(torch.equal(checkpoint.tensors[name], tensor) for name, tensor in tensors.items())
     assert save(tmp_path, 2, {}).is_dir() and load_checkpoint(tmp_path / "step-00000002").tensors == {}
@@ -211,9 +211,9 @@ def test_secrets_stay_out_of_the_state(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_later_format_is_refused_and_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(tmp_path, 1)
     with monkeypatch.context() as patch:
-        patch.setattr("ernie5.run.manifest.VERSION", 2)
+        patch.setattr("ernie5.run.manifest.VERSION", 3)
         save(tmp_path, 2)
-    with pytest.raises(CheckpointError, match="has format version 2, this ernie5 reads up to 1"):
+    with pytest.raises(CheckpointError, match="has format version 3, this ernie5 reads up to 2"):
         latest_checkpoint(tmp_path)
 
 
@@ -225,6 +225,17 @@ def test_checkpoints_of_the_first_format_still_load() -> None:
     assert checkpoint.tensors["bias"].dtype == torch.bfloat16
 
 
+def test_checkpoints_of_the_second_format_still_load() -> None:
+    # written by two processes, each its half
+    checkpoint = load_checkpoint(Path(__file__).parent / "checkpoint_formats" / "v2" / "step-00000007")
+    assert checkpoint.step == 7 and checkpoint.state == {"samples": 224, "mixture": ["text", "image"]}
+    assert torch.equal(checkpoint.tensors["weight"], torch.arange(6.0).reshape(2, 3))
+    assert torch.equal(checkpoint.read("weight", (0, 1), (2, 2)), torch.tensor([[1.0, 2.0], [4.0, 5.0]]))
+    assert torch.equal(checkpoint.tensors["bias"], torch.arange(3).bfloat16())
+    assert {part.file for part in checkpoint.manifest.tensors["weight"].parts} == {
+        "tensors-00000-00000.safetensors", "tensors-00001-00000.safetensors"}
+
+
 def test_missing_path_says_which_steps_there_are(tmp_path: Path) -> None:
     save(tmp_path, 4)
     with pytest.raises(CheckpointError, match="COMMIT is missing; committed steps in .*: 4"):
@@ -233,8 +244,9 @@ def test_missing_path_says_which_steps_there_are(tmp_path: Path) -> None:
 
 def test_the_manifest_is_readable_by_people_and_says_what_is_inside(tmp_path: Path) -> None:
     body = json.loads((save(tmp_path, 1) / "manifest.json").read_text())
-    assert body["format"] == "ernie5-checkpoint" and body["version"] == 1 and body["step"] == 1
-    assert body["tensors"] == {"w": {"file": "tensors-00000.safetensors", "shape": [4, 3], "dtype": "float32"}}
+    assert body["format"] == "ernie5-checkpoint" and body["version"] == 2 and body["step"] == 1
+    part = {"file": "tensors-00000.safetensors", "key": "w", "at": [0, 0], "shape": [4, 3]}
+    assert body["tensors"] == {"w": {"shape": [4, 3], "dtype": "float32", "parts": [part]}}
     assert set(body["files"]) == {"state.json", "tensors-00000.safetensors"}
 
 

@@ -17,9 +17,10 @@ import pytest
 import torch
 
 from ernie5.run.checkpoint import CheckpointError, latest_checkpoint, list_steps, load_checkpoint
-from ernie5.run.manifest import FileEntry, Manifest, digest, read_manifest
+from ernie5.run.manifest import FileEntry, Manifest, digest
+from ernie5.run.manifest_read import read_manifest
 from ernie5.run.random_streams import stream
-from ernie5.run.tensor_files import decode
+from ernie5.run.tensor_files import decode, open_tensors
 
 FILES = ("tensors-00000.safetensors", "tensors-00001.safetensors", "tensors-00002.safetensors", "state.json", "manifest.json", "COMMIT")
 
@@ -134,12 +135,12 @@ EDITS: dict[str, Callable[[dict], None]] = {
     "nul": lambda b: b["files"].update({"state.json\0": b["files"]["state.json"]}),
     "long name": lambda b: b["files"].update({"x" * 300: b["files"]["state.json"]}),
     "newline": lambda b: b["files"].update({"state.json\n": b["files"]["state.json"]}),
-    "tensor elsewhere": lambda b: b["tensors"]["layer.0.weight"].update(file="../step-00000001/tensors-00000.safetensors"),
+    "tensor elsewhere": lambda b: b["tensors"]["layer.0.weight"]["parts"][0].update(file="../step-00000001/tensors-00000.safetensors"),
     "no state": lambda b: b["files"].pop("state.json"),
     "no files": lambda b: b.update(files={}),
     "shape": lambda b: b["tensors"]["layer.0.weight"].update(shape=[400]),
     "dtype": lambda b: b["tensors"]["layer.0.weight"].update(dtype="int32"),
-    "tensor in another file": lambda b: b["tensors"]["layer.0.weight"].update(file="tensors-00001.safetensors"),
+    "tensor in another file": lambda b: b["tensors"]["layer.0.weight"]["parts"][0].update(file="tensors-00001.safetensors"),
     "tensor missing": lambda b: b["tensors"].pop("layer.0.weight"),
     "tensor extra": lambda b: b["tensors"].update(more=b["tensors"]["layer.0.weight"]),
     "step text": lambda b: b.update(step="two"),
@@ -204,11 +205,15 @@ def test_header_abuse_is_refused_quickly_and_in_little_memory(two: Path, name: s
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib < 200 * 1024
 
 
-def test_a_header_longer_than_its_tensors_need_is_not_even_parsed() -> None:
+def test_a_header_longer_than_its_tensors_need_is_not_even_parsed(tmp_path: Path) -> None:
     entry = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}'
-    assert decode(header(entry + b" " * 1000 + b"}", b"0000"), 1).keys() == {"a"}
-    with pytest.raises(ValueError, match="the header claims 5000054 bytes for 1 tensors"):
-        decode(header(entry + b" " * 5_000_000 + b"}", b"0000"), 1)
+    fine, long = header(entry + b" " * 1000 + b"}", b"0000"), header(entry + b" " * 5_000_000 + b"}", b"0000")
+    (tmp_path / "fine").write_bytes(fine)
+    (tmp_path / "long").write_bytes(long)
+    assert decode(fine, 1).keys() == {"a"} == set(open_tensors(tmp_path / "fine", {"a": ((1,), "float32")}).keys())
+    for read in (lambda: decode(long, 1), lambda: open_tensors(tmp_path / "long", {"a": ((1,), "float32")})):
+        with pytest.raises(ValueError, match="the header claims 5000054 bytes for 1 tensors"):
+            read()
 
 
 class Canary:

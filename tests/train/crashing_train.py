@@ -17,7 +17,7 @@ import torch
 from ernie5.config import load_config
 from ernie5.recipe import Recipe
 from ernie5.run.checkpoint import save_checkpoint
-from ernie5.train import checkpoints, job, loop
+from ernie5.train import job, loop, saving
 
 
 def kill_at(site: str) -> None:
@@ -33,7 +33,7 @@ def kill_at(site: str) -> None:
 
         return save_checkpoint(folder, step, *args, hook=hook, **kwargs)
 
-    checkpoints.save_checkpoint = save
+    saving.save_checkpoint = save
 
 
 def slow_steps() -> None:

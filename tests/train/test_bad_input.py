@@ -12,7 +12,7 @@ from micro_run import micro_recipe, run_micro, train_until_death
 from ernie5.cli.main import main
 from ernie5.config import to_yaml
 from ernie5.data_pipelines.sources import ShardSource
-from ernie5.run import checkpoint as checkpoint_files
+from ernie5.run import save as checkpoint_files
 from ernie5.run.lock import run_lock
 
 
@@ -86,14 +86,14 @@ def test_changed_and_missing_shards_are_refused_by_name(micro, shards, tmp_path)
 
 
 def test_a_full_disk_costs_one_checkpoint_and_not_the_run(micro, tmp_path, monkeypatch, capfd) -> None:
-    original = checkpoint_files._stage
+    original = checkpoint_files._write_part
 
     def stage(staging, *args):
         if "step-00000004" in staging.name:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return original(staging, *args)
 
-    monkeypatch.setattr(checkpoint_files, "_stage", stage)
+    monkeypatch.setattr(checkpoint_files, "_write_part", stage)
     run = run_micro(micro_recipe(tmp_path / "run", micro.folder))
     assert run.code == 0 and run.steps == [2, 6] and run.metrics == micro.metrics
     assert "step 4 could not be saved" in capfd.readouterr().err
@@ -106,7 +106,7 @@ def test_a_disk_that_stays_full_is_no_complete_run(micro, tmp_path, monkeypatch)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as full, pytest.raises(ValueError, match="step 2 is done but could not be saved .* make room and run"):
-        full.setattr(checkpoint_files, "_stage", stage)
+        full.setattr(checkpoint_files, "_write_part", stage)
         run_micro(recipe)
     assert run_micro(recipe).steps == [2]
 

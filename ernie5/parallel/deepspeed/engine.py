@@ -38,7 +38,7 @@ class DeepSpeedEngine:
         plan: ParallelPlan,
     ) -> None:
         self.model, self.world, self.zero, self.clip = model, world, plan.zero, config.clip
-        self.data_rank, self.data_size = world.rank, world.size
+        self.data_rank, self.data_size, self.whole_model = world.rank, world.size, plan.zero < 3
         self.parts = whole_parts(model, first=world.rank == 0)
         self.optimizer = make_optimizer(model)
         if plan.zero:

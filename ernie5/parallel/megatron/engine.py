@@ -34,12 +34,13 @@ class MegatronEngine:
 
     def __init__(
         self, model: UnifiedTransformer, chunks: list[DistributedDataParallel],
-        steppers: Sequence[torch.optim.Optimizer | DistributedOptimizer], held: list[Held], state: MegatronState, groups: Groups, world: World, num_layers: int,
-        largest_norm: float, bf16: bool,
+        steppers: Sequence[torch.optim.Optimizer | DistributedOptimizer], held: list[Held], state: MegatronState,
+        groups: Groups, world: World, num_layers: int, largest_norm: float, bf16: bool,
     ) -> None:
         self.model, self.chunks, self.steppers, self.held, self.state = model, chunks, steppers, held, state
         self.groups, self.world, self.num_layers, self.largest_norm, self.bf16 = groups, world, num_layers, largest_norm, bf16
         self.data_rank, self.data_size = groups.data.rank, groups.data.size
+        self.whole_model = False  # its layers exchange with other ranks
         self.schedule = get_forward_backward_func()
         for chunk in chunks:
             chunk.config.finalize_model_grads_func = self.finish_gradients
