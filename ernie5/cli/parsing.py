@@ -92,9 +92,12 @@ def check_words(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """`; did you mean X?`, or nothing when no known word is near. The dashes of options do not count."""
-    bare = {other.lstrip("-"): other for other in known}
-    found = difflib.get_close_matches(word.lstrip("-"), list(bare), n=1, cutoff=0.5)
+    """`; did you mean X?`, or nothing when no known word is near. The dashes of options do not count; the same letters in another order
+    are nearest.
+    """
+    bare, typed = {other.lstrip("-"): other for other in known}, word.lstrip("-")
+    found = difflib.get_close_matches(typed, list(bare), n=3, cutoff=0.5)
+    found.sort(key=lambda other: sorted(other) != sorted(typed))
     return f"; did you mean {bare[found[0]]!r}?" if found else ""
 
 

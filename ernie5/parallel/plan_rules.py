@@ -156,9 +156,6 @@ def _silent(plan: ParallelPlan, world_size: int, workload: Workload) -> Iterator
     if plan.pipeline > 1 and workload.own_objective:
         yield (f"train.objective is your own, but with parallel.pipeline = {plan.pipeline} parts of the loss are taken on several stages; "
                "use parallel.pipeline = 1 or train.objective = ernie5.objectives.next_group:NextGroupLoss")
-    if plan.pipeline > 1 and workload.elastic.on and workload.elastic.unit == "sample":
-        yield (f"elastic.unit = sample with parallel.pipeline = {plan.pipeline}: a stage knows no sub-models of single samples; "
-               "use elastic.unit = slot or parallel.pipeline = 1")
 
 
 def installed(module: str) -> bool:

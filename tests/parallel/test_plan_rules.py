@@ -92,8 +92,6 @@ def test_refused(world, plan, message) -> None:
     (2, {"engine": "deepspeed", "zero": 3}, {"elastic": elastic(depth={"probability": 0.2, "sizes": [5]})},
         "DeepSpeed gives layers that a step left out the gradient of the step before"),
     (2, MEGATRON | {"pipeline": 2}, {"own_objective": True}, "train.objective is your own, but with parallel.pipeline = 2"),
-    (2, MEGATRON | {"pipeline": 2}, {"elastic": elastic(unit="sample", sparsity={"probability": 0.2, "sizes": [1]})},
-        "elastic.unit = sample with parallel.pipeline = 2"),
 ])
 def test_refused_for_this_workload(world, plan, changed, message) -> None:
     assert message in first(world, plan, **changed)
