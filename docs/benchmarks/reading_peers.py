@@ -55,7 +55,7 @@ def pythons(folder: Path) -> dict[str, Path | str]:
 
 def written(python: dict[str, Path | str], data: Path, samples: int, image_bytes: int) -> dict[str, Path]:
     """The folder of every module, written where it is missing."""
-    folders = {module: data / FOLDERS.get(module, "tars") for module in python}  # ours first: it writes the tars
+    folders = {module: data / FOLDERS.get(module, "tars") for module in python}
     for module in folders:
         done = data / f"{module}.done"
         if module in ("tars_webdataset", "plain_tars") or done.exists():
@@ -69,15 +69,16 @@ def written(python: dict[str, Path | str], data: Path, samples: int, image_bytes
 
 
 def reading(python: dict[str, Path | str], folders: dict[str, Path], samples: int, rounds: int) -> None:
-    """One process per kind."""
-    kinds = {kind: (Reader(python[module], module, folders[module]), order) for kind, (module, order) in KINDS.items()}
+    """One process per implementation."""
+    readers = {module: Reader(python[module], module, folders[module]) for module in sorted({module for module, _ in KINDS.values()})}
+    kinds = {kind: (readers[module], order) for kind, (module, order) in KINDS.items()}
     compare(kinds, "webdataset", "plain read of the tars", samples, rounds)
-    for reader, _ in kinds.values():
+    for reader in readers.values():
         reader.close()
 
 
 def resuming(python: dict[str, Path | str], folders: dict[str, Path], at: int, image_bytes: int, rounds: int) -> None:
-    """One process per kind and round."""
+    """A fresh process every time."""
     expected = {}
     for module in folders:
         reader = Reader(python[module], module, folders[module])
@@ -110,7 +111,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=10_000, metavar="N", help="0: no reading")
     parser.add_argument("--image-bytes", type=int, default=2_000)
     parser.add_argument("--resume", type=int, default=1_000_000, metavar="N", help="0: not at all; a million needs 4 GB")
-    parser.add_argument("--only", nargs="+", choices=("ours", *PEERS), default=("ours", *PEERS), metavar="MODULE", help="resume these alone")
+    parser.add_argument("--only", nargs="+", choices=("ours", *PEERS), default=("ours", *PEERS), metavar="MODULE", help="resume these")
     args = parser.parse_args()
     python = pythons(args.venvs)
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}, Python "

@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-LEAST_S = 0.5   # passes are repeated until they took so long
+LEAST_S = 0.25  # passes are repeated until they took so long
 
 
 def cpu_s() -> float:

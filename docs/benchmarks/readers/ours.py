@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from small_samples import ATTRIBUTES, Small, small_samples
 
 from ernie5.data_pipelines.collate import Widths
 from ernie5.data_pipelines.encode import Encoder, Tokenizers
@@ -19,7 +20,6 @@ from ernie5.data_pipelines.sources import Record, ShardSource
 from ernie5.data_pipelines.write_shards import Member, ShardWriter
 from ernie5.sequence import Modality, Sample, Segment
 from ernie5.tokenizers.vision.multiscale_residual import MultiscaleResidualQuantizer
-from small_samples import ATTRIBUTES, Small, small_samples
 
 PACKAGE = "ernie5"
 IN_ORDER, RANDOM, MIXTURE = "in order", "random order", "drawn by the mixture"

@@ -54,7 +54,7 @@ def compare(kinds: dict[str, tuple[Reader, str]], base: str, unchecked: str, sam
         for kind, (reader, order) in kinds.items():
             passes, spent_s, peaks[kind] = reader.ask("read", order=order)
             costs[kind].append(spent_s / passes)
-    print(f"{'':36s} samples/CPU-s   x {base} (quartiles)   IQR/median   peak RSS MiB")
+    print(f"load {os.getloadavg()[0]:.1f}\n{'':36s} samples/CPU-s   x {base} (quartiles)   IQR/median   peak RSS MiB")
     for kind in kinds:
         low, middle, high = statistics.quantiles([a / b for a, b in zip(costs[base], costs[kind], strict=True)], n=4)
         spread = (high - low) / middle
