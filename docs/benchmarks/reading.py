@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -23,99 +22,29 @@ import zlib
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
+sys.path.insert(0, str(Path(__file__).with_name("readers")))
+from child import peak_mib  # noqa: E402
+from parent import Reader, compare  # noqa: E402
 
-OURS, RANDOM, WEBDATASET, FLOOR, OPEN = "ours, in order", "ours, random order", "webdataset", "plain read of the tars", "open"
-
-
-def peak_mib() -> float:
-    """Peak resident memory of this process (ru_maxrss would count the parent that it was started from)."""
-    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
-
-
-def write(folder: Path, samples: int, image_bytes: int) -> None:
-    """Shards of 1,000 samples."""
-    from ernie5.data_pipelines.write_shards import Member, ShardWriter
-    from ernie5.sequence import Modality
-
-    random = np.random.default_rng(0)
-    with ShardWriter(folder, "small") as writer:
-        for i in range(samples):
-            caption = f"a small red circle to the left of a large blue square, number {i}".encode()
-            members = [Member(Modality.TEXT, "txt", caption), Member(Modality.IMAGE, "jpg", random.bytes(image_bytes))]
-            writer.write(f"{i:08d}", members, {"width": 32, "height": 32, "language": "en"})
+OPEN = "open"
+KINDS = {
+    "webdataset": ("tars_webdataset", "in order"),
+    "ours, in order": ("ours", "in order"),
+    "ours, random order": ("ours", "random order"),
+    "plain read of the tars": ("plain_tars", "in order"),
+}
 
 
-def read_all(what: str, folder: Path, check: bool) -> tuple[int, int]:
-    """(samples, sum of checksums of texts and images)."""
-    count = total = 0
-    if what == FLOOR:
-        for path in sorted(folder.glob("*.tar")):
-            with open(path, "rb", buffering=0) as file:
-                while file.read(2**20):
-                    pass
-    elif what == WEBDATASET:
-        import webdataset
-
-        for sample in webdataset.WebDataset([str(p) for p in sorted(folder.glob("*.tar"))], shardshuffle=False, empty_check=False):
-            count += 1
-            total += zlib.crc32(sample["0.txt"]) + zlib.crc32(sample["1.jpg"]) if check else 0
-    else:
-        from ernie5.data_pipelines.sources import ShardSource
-
-        source = ShardSource("s", folder)
-        order = range(len(source)) if what == OURS else np.random.default_rng(1).permutation(len(source)).tolist()
-        for i in order:
-            members = source.read(i).members
-            count += 1
-            total += sum(zlib.crc32(m.data) for m in members) if check else 0
-    return count, total
-
-
-def serve(what: str, folder: Path) -> None:
-    """A child: one timed pass per line of stdin."""
-    import warnings
-
-    warnings.simplefilter("ignore")
-    for line in sys.stdin:
-        started = time.process_time()
-        count, total = read_all(what, folder, line.strip() == "check")
-        spent_s = time.process_time() - started
-        print(json.dumps([count, total, spent_s, peak_mib()]), flush=True)
-
-
-def compare(folder: Path, samples: int, rounds: int) -> None:
-    """Rounds in turn, one table."""
-    kinds = (WEBDATASET, OURS, RANDOM, FLOOR)
-    here = [sys.executable, __file__, "--folder", str(folder), "--serve"]
-    children = {k: subprocess.Popen([*here, k], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for k in kinds}
-
-    def ask(kind: str, word: str) -> list:
-        child = children[kind]
-        child.stdin.write(word + "\n")
-        child.stdin.flush()
-        return json.loads(child.stdout.readline())
-
-    checks = {kind: tuple(ask(kind, "check")[:2]) for kind in kinds if kind != FLOOR}
-    if len(set(checks.values())) != 1:
-        raise SystemExit(f"they do not read the same: {checks}")
-    times: dict[str, list[float]] = {kind: [] for kind in kinds}
-    for _ in range(rounds):
-        for kind in kinds:
-            _, _, spent_s, _ = ask(kind, "go")
-            times[kind].append(spent_s)
-    print(f"{'':24s} samples/CPU-s   x webdataset (quartiles)   IQR/median   peak RSS MiB")
-    for kind in kinds:
-        rss_mib = ask(kind, "go")[3]
-        ratios = [a / b for a, b in zip(times[WEBDATASET], times[kind], strict=True)]
-        low, middle, high = statistics.quantiles(ratios, n=4)
-        spread = (high - low) / middle
-        verdict = "  refused: too noisy" if spread > 0.15 else ""
-        print(f"{kind:24s} {samples / statistics.median(times[kind]):13,.0f}   {middle:6.2f} ({low:.2f} to {high:.2f})"
-              f"   {spread:16.2f}   {rss_mib:12.0f}{verdict}")
-    for child in children.values():
-        child.stdin.close()
-        child.wait()
+def reading(folder: Path, samples: int, image_bytes: int, rounds: int) -> None:
+    """Write the shards, then one process per implementation."""
+    writer = Reader(sys.executable, "ours", folder)
+    writer.ask("write", samples=samples, image_bytes=image_bytes)
+    writer.close()
+    readers = {module: Reader(sys.executable, module, folder) for module in sorted({module for module, _ in KINDS.values()})}
+    kinds = {kind: (readers[module], order) for kind, (module, order) in KINDS.items()}
+    compare(kinds, "webdataset", "plain read of the tars", samples, rounds)
+    for reader in readers.values():
+        reader.close()
 
 
 def open_once(folder: Path) -> None:
@@ -155,14 +84,13 @@ def main() -> None:
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
-        open_once(args.folder) if args.serve == OPEN else serve(args.serve, args.folder)
+        open_once(args.folder)
         return
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}, "
           f"Python {platform.python_version()}, webdataset {version('webdataset')}, zlib {zlib.ZLIB_RUNTIME_VERSION}, "
           f"{args.samples:,} samples of {args.image_bytes:,} bytes")
     with tempfile.TemporaryDirectory() as folder:
-        write(Path(folder), args.samples, args.image_bytes)
-        compare(Path(folder), args.samples, args.rounds)
+        reading(Path(folder), args.samples, args.image_bytes, args.rounds)
     if args.open:
         with tempfile.TemporaryDirectory() as folder:
             opening(Path(folder), args.open)

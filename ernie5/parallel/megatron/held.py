@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ernie5.model.elastic import Touched
-from ernie5.parallel.boxes import boxes
+from ernie5.parallel.flat_ranges import boxes
 from ernie5.parallel.megatron.place import Place
 from ernie5.parallel.shards import Reader, Shape, Shard
 from ernie5.parallel.untouched import untouched_rows

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ernie5.parallel.boxes import boxes
+from ernie5.parallel.flat_ranges import boxes
 
 
 @given(st.lists(st.integers(1, 5), max_size=4).map(tuple), st.data())
