@@ -59,10 +59,15 @@ def planned_vocabulary(recipe: Recipe) -> Vocabulary:
     return Vocabulary(recipe.tokenizers.text.vocab_size, vision.bits, audio.num_codebooks, audio.codebook_size, vision.channels[-1])
 
 
+def whole_on_meta(recipe: Recipe, vocabulary: Vocabulary) -> UnifiedTransformer:
+    """All of the model without memory, for counting: engines may hold parts of it."""
+    with torch.device("meta"):
+        return build_model(recipe, vocabulary)
+
+
 def planned_size(recipe: Recipe) -> ModelSize:
     """The size of a recipe's model before there are tokenizers: built on the meta device, with the vocabulary that was asked for."""
-    with torch.device("meta"):
-        return count(build_model(recipe, planned_vocabulary(recipe)), recipe.train.length)
+    return count(whole_on_meta(recipe, planned_vocabulary(recipe)), recipe.train.length)
 
 
 def grouping_of(recipe: Recipe, tokenizers: Tokenizers) -> Grouping:

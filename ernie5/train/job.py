@@ -26,7 +26,7 @@ from ernie5.run.lock import run_lock
 from ernie5.run.log import logging_to
 from ernie5.run.metrics_log import MetricsLog
 from ernie5.run.signals import EXIT_STOPPED
-from ernie5.train.assemble import build_training
+from ernie5.train.assemble import build_training, whole_on_meta
 from ernie5.train.checkpoints import find_checkpoint, find_run, fingerprints, start
 from ernie5.train.first_screen import first_screen
 from ernie5.train.loop import Hooks, train
@@ -117,7 +117,7 @@ def _run(recipe: Recipe, folder: RunFolder, world: World) -> int:
             folder.write_code()
         metrics.truncate_after(run.step)
         forget_end(folder)
-    utilization = Utilization(run.model, world.device, world.size, recipe.train.precision)
+    utilization = Utilization(whole_on_meta(recipe, run.model.vocabulary), world.device, world.size, recipe.train.precision)
     saving = Saving(corpus, folder, prints, world)
     profiler = StepProfiler(folder.logs / "trace.json", recipe.train.profile_steps if world.rank == 0 else ())
     with tracker(recipe, folder, world.rank == 0) as track, contextlib.closing(run.loader):

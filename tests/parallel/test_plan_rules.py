@@ -91,6 +91,8 @@ def test_refused(world, plan, message) -> None:
     (4, MEGATRON | {"pipeline": 4, "virtual_pipeline": 2}, {"ramp": True}, "use train.ramp_steps = 0 or"),
     (2, {"engine": "deepspeed", "zero": 3}, {"elastic": elastic(depth={"probability": 0.2, "sizes": [5]})},
         "DeepSpeed gives layers that a step left out the gradient of the step before"),
+    (2, {"zero": 3}, {"elastic": elastic(unit="sample", depth={"probability": 0.2, "sizes": [5]})},
+        "elastic.unit = sample with elastic.depth lets ranks run different layers"),
     (2, MEGATRON | {"pipeline": 2}, {"own_objective": True}, "train.objective is your own, but with parallel.pipeline = 2"),
 ])
 def test_refused_for_this_workload(world, plan, changed, message) -> None:
