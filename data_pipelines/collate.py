@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -112,7 +113,7 @@ class _Parts:
 
     def _spread(self, name: str, num_values: int = 0) -> tuple[Tensor, ...]:
         """Positions of all spans of a name, and their values repeated over them."""
-        spans = torch.tensor(self.spans.get(name, []), dtype=torch.int64).reshape(-1, 2 + num_values)
+        spans = torch.from_numpy(np.array(self.spans.get(name, []), np.int64)).reshape(-1, 2 + num_values)
         start, size, *values = spans.unbind(1)
         before = torch.repeat_interleave(start - (size.cumsum(0) - size), size)
         return (before + torch.arange(before.shape[0]), *(torch.repeat_interleave(value, size) for value in values))

@@ -27,7 +27,7 @@ class RolesConfig:
 
     def generate(self, modality: Modality) -> float:
         """The probability for a segment of this kind; text is always predicted."""
-        return {Modality.TEXT: 1.0, Modality.IMAGE: self.image, Modality.VIDEO: self.video, Modality.AUDIO: self.audio}[modality]
+        return 1.0 if modality is Modality.TEXT else getattr(self, modality.value)
 
     def check(self) -> None:
         for key, value in vars(self).items():
@@ -54,12 +54,16 @@ def assign_roles(sample: Sample, random: np.random.Generator, config: RolesConfi
     made = [bool(c < config.generate(s.modality)) for s, c in zip(sample.segments, chance, strict=True)]
     if not is_pair(sample):
         roles = [Role.GENERATE if m else Role.UNDERSTAND for m in made]
-        return replace(sample, segments=tuple(replace(s, role=r) for s, r in zip(sample.segments, roles, strict=True)))
+        return replace(sample, segments=tuple(_as(s, r) for s, r in zip(sample.segments, roles, strict=True)))
     return replace(sample, segments=_pair(*text_and_medium(sample), all(made), drop))
 
 
 def _pair(text: Segment, medium: Segment, generate: bool, drop: bool) -> tuple[Segment, ...]:
-    text, medium = replace(text, role=Role.GENERATE), replace(medium, role=Role.GENERATE if generate else Role.UNDERSTAND)
+    text, medium = _as(text, Role.GENERATE), _as(medium, Role.GENERATE if generate else Role.UNDERSTAND)
     if not generate:
         return (medium, text)
     return (medium,) if drop else (text, medium)
+
+
+def _as(segment: Segment, role: Role) -> Segment:
+    return Segment(segment.modality, segment.media, role)
