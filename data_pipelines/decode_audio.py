@@ -71,4 +71,8 @@ def _average(samples: np.ndarray) -> np.ndarray:
     """`n c` -> `n`. numpy's mean over so short an axis takes a hundred times as long as the sum of two channels."""
     if samples.shape[1] > 2:
         return samples.mean(axis=1)
-    return samples[:, 0] if samples.shape[1] == 1 else (samples[:, 0] + samples[:, 1]) / 2
+    if samples.shape[1] == 1:
+        return samples[:, 0]
+    total = samples[:, 0] + samples[:, 1]
+    total /= 2
+    return total

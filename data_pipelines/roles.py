@@ -9,7 +9,7 @@ Report: §2 (understanding and generation in one model). Ours: the odds. The dra
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -37,14 +37,13 @@ class RolesConfig:
 
 def is_pair(sample: Sample) -> bool:
     """One text and one other medium, in any order."""
-    texts = [s for s in sample.segments if s.modality is Modality.TEXT]
-    return len(sample.segments) == 2 and len(texts) == 1
+    return len(sample.segments) == 2 and [s.modality for s in sample.segments].count(Modality.TEXT) == 1
 
 
 def text_and_medium(sample: Sample) -> tuple[Segment, Segment]:
     """The two segments of a pair, the text first."""
-    text, medium = sorted(sample.segments, key=lambda s: s.modality is not Modality.TEXT)
-    return text, medium
+    first, second = sample.segments
+    return (first, second) if first.modality is Modality.TEXT else (second, first)
 
 
 def assign_roles(sample: Sample, random: np.random.Generator, config: RolesConfig) -> Sample:
@@ -54,8 +53,8 @@ def assign_roles(sample: Sample, random: np.random.Generator, config: RolesConfi
     made = [bool(c < config.generate(s.modality)) for s, c in zip(sample.segments, chance, strict=True)]
     if not is_pair(sample):
         roles = [Role.GENERATE if m else Role.UNDERSTAND for m in made]
-        return replace(sample, segments=tuple(_as(s, r) for s, r in zip(sample.segments, roles, strict=True)))
-    return replace(sample, segments=_pair(*text_and_medium(sample), all(made), drop))
+        return Sample(sample.id, tuple(_as(s, r) for s, r in zip(sample.segments, roles, strict=True)), sample.attributes)
+    return Sample(sample.id, _pair(*text_and_medium(sample), all(made), drop), sample.attributes)
 
 
 def _pair(text: Segment, medium: Segment, generate: bool, drop: bool) -> tuple[Segment, ...]:

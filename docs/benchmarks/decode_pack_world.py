@@ -118,7 +118,10 @@ def plain_sound(data: bytes) -> np.ndarray:
     """`n`: read by libsndfile, channels averaged, resampled by soxr."""
     with soundfile.SoundFile(io.BytesIO(data)) as file:
         samples = file.read(math.ceil(5.1 * file.samplerate), dtype="float32")
-        mono = samples if samples.ndim == 1 else (samples[:, 0] + samples[:, 1]) / 2  # numpy's mean is slow
+        mono = samples
+        if samples.ndim == 2:
+            mono = samples[:, 0] + samples[:, 1]  # numpy's mean over so short an axis is slow
+            mono /= 2
         return soxr.resample(mono, file.samplerate, RATE_HZ)[:5 * RATE_HZ]
 
 
