@@ -42,7 +42,7 @@ def decode_audio(data: bytes, limits: MediaLimits, sample_rate_hz: int = 16000) 
         raise BadMedia(f"not a readable sound although it looks like {describe(data)}: {reason_of(error)}") from error
     if not (-_LOUDEST <= samples.min() and samples.max() <= _LOUDEST):  # false for nan, too
         raise BadMedia("the sound has samples far outside [-1, 1] or not numbers at all")
-    mono = _average(samples)
+    mono = average(samples)
     if rate_hz != sample_rate_hz:
         mono = soxr.resample(mono, rate_hz, sample_rate_hz)
     mono = mono[:max(1, round(limits.audio_seconds * sample_rate_hz))]
@@ -67,7 +67,7 @@ def _read(file: soundfile.SoundFile, limits: MediaLimits) -> tuple[np.ndarray, i
     return samples, file.samplerate
 
 
-def _average(samples: np.ndarray) -> np.ndarray:
+def average(samples: np.ndarray) -> np.ndarray:
     """`n c` -> `n`. numpy's mean over so short an axis takes a hundred times as long as the sum of two channels."""
     if samples.shape[1] > 2:
         return samples.mean(axis=1)

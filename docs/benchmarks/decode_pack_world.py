@@ -76,7 +76,8 @@ def write(folder: Path, num_samples: int) -> None:
     words = Words(0)
     train_text_tokenizer((words.text(400) for _ in range(300)), 8192).save(folder / "tokenizer")
     kinds = {
-        "image": [(k.lower().replace("jpeg", "jpg"), photo(s, k, n)) for n, s in enumerate((256, 320, 384, 512)) for k in ("JPEG",) * 3 + ("PNG",)],
+        "image": [(ending, photo(side, kind, n)) for n, side in enumerate((256, 320, 384, 512))
+                  for ending, kind in (("jpg", "JPEG"), ("jpg", "JPEG"), ("jpg", "JPEG"), ("png", "PNG"))],
         "clip": [("mp4", clip(n)) for n in range(4)],
         "sound": [(k.lower(), sound(k, n)) for n in range(4) for k in ("WAV", "FLAC")],
     }

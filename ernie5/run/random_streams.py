@@ -20,7 +20,7 @@ from numpy.random.bit_generator import ISeedSequence
 
 def stream(seed: int, purpose: str, *keys: int | str) -> np.random.Generator:
     """A fresh numpy generator for this seed, purpose and keys. TypeError for keys that are neither integers nor strings."""
-    return np.random.Generator(np.random.Philox(_Key(_digest(seed, purpose, keys))))
+    return np.random.Generator(np.random.Philox(_Key(_digest(seed, purpose, keys))))  # type: ignore[arg-type]
 
 
 def torch_generator(seed: int, purpose: str, *keys: int | str) -> torch.Generator:
@@ -36,7 +36,7 @@ class _Key(ISeedSequence):
     def __init__(self, key: bytes) -> None:
         self.key = key
 
-    def generate_state(self, n_words: int, dtype: type = np.uint32) -> np.ndarray:
+    def generate_state(self, n_words: int, dtype: object = np.uint32) -> np.ndarray:
         return np.frombuffer(self.key, dtype="<u8")
 
 
