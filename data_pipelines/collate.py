@@ -5,8 +5,10 @@ Letters: B rows, S packed length, N positions of a block, n reads, m targets, d 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -55,8 +57,8 @@ class _Parts:
 
     def __init__(self) -> None:
         self.cursor = 0
-        self.spans: dict[str, list[tuple[int, ...]]] = {}  # (start, size, value ...) per block
-        self.tensors: dict[str, list[Tensor]] = {}
+        self.spans: defaultdict[str, list[tuple[int, ...]]] = defaultdict(list)  # (start, size, value ...) per block
+        self.tensors: defaultdict[str, list[Tensor]] = defaultdict(list)
         self.understand: dict[tuple[int, ...], list[tuple[Tensor, Tensor, Tensor]]] = {}
 
     def add(self, block: TokenGroups, sample: int, group: int) -> None:
@@ -102,17 +104,17 @@ class _Parts:
         self.cursor += size
 
     def _span(self, name: str, *numbers: int) -> None:
-        self.spans.setdefault(name, []).append(numbers)
+        self.spans[name].append(numbers)
 
     def _put(self, name: str, value: Tensor) -> None:
-        self.tensors.setdefault(name, []).append(value)
+        self.tensors[name].append(value)
 
     def _joined(self, name: str, *shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
         return torch.cat(self.tensors[name]).to(dtype) if name in self.tensors else torch.zeros((0, *shape), dtype=dtype)
 
     def _spread(self, name: str, num_values: int = 0) -> tuple[Tensor, ...]:
         """Positions of all spans of a name, and their values repeated over them."""
-        spans = torch.tensor(self.spans.get(name, []), dtype=torch.int64).reshape(-1, 2 + num_values)
+        spans = torch.from_numpy(np.array(self.spans.get(name, []), np.int64)).reshape(-1, 2 + num_values)
         start, size, *values = spans.unbind(1)
         before = torch.repeat_interleave(start - (size.cumsum(0) - size), size)
         return (before + torch.arange(before.shape[0]), *(torch.repeat_interleave(value, size) for value in values))

@@ -43,15 +43,15 @@ def decode_audio(data: bytes, limits: MediaLimits, sample_rate_hz: int = 16000, 
         raise
     except Exception as error:  # libsndfile's errors, and whatever odd headers make of numpy
         raise BadMedia(f"not a readable sound although it looks like {describe(data)}: {reason_of(error)}") from error
-    if not np.isfinite(samples).all() or np.abs(samples).max() > _LOUDEST:
+    if not (-_LOUDEST <= samples.min() and samples.max() <= _LOUDEST):  # false for nan, too
         raise BadMedia("the sound has samples far outside [-1, 1] or not numbers at all")
-    mono = samples.mean(axis=1)
+    mono = average(samples)
     if rate_hz * speed != sample_rate_hz:
         mono = soxr.resample(mono, rate_hz * speed, sample_rate_hz)
     mono = mono[:max(1, round(limits.audio_seconds * sample_rate_hz))]
     if not len(mono):
         raise BadMedia("the sound is too short to give one sample")
-    return torch.from_numpy(mono.astype(np.float32).clip(-1, 1))
+    return torch.from_numpy(mono.astype(np.float32, copy=False).clip(-1, 1))
 
 
 def _read(file: soundfile.SoundFile, limits: MediaLimits, fastest: float) -> tuple[np.ndarray, int]:
@@ -68,3 +68,14 @@ def _read(file: soundfile.SoundFile, limits: MediaLimits, fastest: float) -> tup
     if len(samples) < wanted:
         raise BadMedia(f"the sound is cut short: {len(samples)} of {wanted} samples could be decoded")
     return samples, file.samplerate
+
+
+def average(samples: np.ndarray) -> np.ndarray:
+    """`n c` -> `n`. numpy's mean over so short an axis takes a hundred times as long as the sum of two channels."""
+    if samples.shape[1] > 2:
+        return samples.mean(axis=1)
+    if samples.shape[1] == 1:
+        return samples[:, 0]
+    total = samples[:, 0] + samples[:, 1]
+    total /= 2
+    return total

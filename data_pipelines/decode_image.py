@@ -14,7 +14,6 @@ from io import BytesIO
 
 import numpy as np
 import torch
-from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
@@ -46,7 +45,8 @@ def decode_image(data: bytes, limits: MediaLimits, crop: Crop = CENTRE, sizes: t
 
 def to_tensor(image: Image.Image) -> Tensor:
     """RGB image -> uint8 `1 3 h w`."""
-    return torch.from_numpy(rearrange(np.array(image), "h w c -> 1 c h w").copy())
+    planes = b"".join([image.tobytes("raw", band) for band in "RGB"])  # a third of the time of turning an array
+    return torch.frombuffer(bytearray(planes), dtype=torch.uint8).view(1, 3, image.height, image.width)
 
 
 def _pixels(image: Image.Image, data: bytes, limits: MediaLimits, crop: Crop, sizes: tuple[VisionSize, ...]) -> Tensor:

@@ -53,7 +53,7 @@ def decode_video(data: bytes, limits: MediaLimits, crop: Crop = CENTRE) -> Tenso
             _check_header(container, stream, limits)
             stream.codec_context.options = options
             stream.thread_type = "NONE"
-            return _choose(_frames(container, stream, limits), limits, crop)
+            return _choose(_frames(container, stream, limits), stream, limits, crop)
     except BadMedia:
         raise
     except Exception as error:  # FFmpeg's errors, and what PyAV makes of odd streams
@@ -79,8 +79,8 @@ def _check_pixels(width: int, height: int, limits: MediaLimits) -> None:
         raise BadMedia(f"the clip has frames of {width} x {height} pixels, more than max_pixels = {limits.max_pixels}")
 
 
-def _frames(container, stream, limits: MediaLimits) -> Iterator[tuple[Fraction, Fraction, av.VideoFrame, Fraction]]:
-    """(seconds since the first frame, seconds on screen, frame, pixel aspect) in the order of display."""
+def _frames(container, stream, limits: MediaLimits) -> Iterator[tuple[Fraction, av.VideoFrame]]:
+    """(seconds since the first frame, frame) in the order of display."""
     first = previous = None
     count = 0
     for packet in container.demux(stream):
@@ -100,33 +100,37 @@ def _frames(container, stream, limits: MediaLimits) -> Iterator[tuple[Fraction, 
             if previous is not None and time < previous:
                 raise BadMedia(f"the time stamps of the clip run backwards at frame {count - 1}")
             previous = time
-            shown_s = (frame.duration or 0) * frame.time_base or 1 / (stream.average_rate or Fraction(limits.fps))
-            yield time - first, shown_s, frame, stream.sample_aspect_ratio or Fraction(1)
+            yield time - first, frame
 
 
-def _choose(frames: Iterator[tuple[Fraction, Fraction, av.VideoFrame, Fraction]], limits: MediaLimits, crop: Crop) -> Tensor:
+def _choose(frames: Iterator[tuple[Fraction, av.VideoFrame]], stream, limits: MediaLimits, crop: Crop) -> Tensor:
     step = 1 / Fraction(limits.fps).limit_denominator(100_000)
+    aspect = float(stream.sample_aspect_ratio or 1)
     chosen: list[Tensor] = []
-    shown = None  # the picture on the screen, since `time`, and known to stay until `until`
-    time = until = Fraction(0)
-    for time, shown_s, frame, aspect in frames:
-        while shown and len(chosen) < limits.num_frames and len(chosen) * step + _ROUNDING_S < time:
-            chosen.append(_pixels(*shown, limits.video_size, crop))
+    shown = None  # the picture on the screen, since `time`
+    time, due = Fraction(0), _ROUNDING_S  # `due`: what is on the screen then is chosen next
+    for time, frame in frames:
+        while shown is not None and len(chosen) < limits.num_frames and due < time:
+            chosen.append(_pixels(shown, aspect, limits.video_size, crop))
+            due = len(chosen) * step + _ROUNDING_S
         if len(chosen) == limits.num_frames:
             break
-        shown, until = (frame, aspect), time + shown_s
+        shown = frame
     if shown is None:
         raise BadMedia("the clip holds no frames")
+    # the last picture is known to stay for its duration
+    until = time + ((shown.duration or 0) * (shown.time_base or 0) or 1 / (stream.average_rate or Fraction(limits.fps)))
     while len(chosen) < limits.num_frames and (len(chosen) * step <= time + _ROUNDING_S or len(chosen) * step + _ROUNDING_S < until):
-        chosen.append(_pixels(*shown, limits.video_size, crop))
+        chosen.append(_pixels(shown, aspect, limits.video_size, crop))
     shortest = min(1 + limits.temporal_stride, limits.num_frames)
-    chosen += [_pixels(*shown, limits.video_size, crop)] * (shortest - len(chosen))
+    if len(chosen) < shortest:
+        chosen += [_pixels(shown, aspect, limits.video_size, crop)] * (shortest - len(chosen))
     return torch.cat(chosen[:1 + (len(chosen) - 1) // limits.temporal_stride * limits.temporal_stride])
 
 
-def _pixels(frame: av.VideoFrame, aspect: Fraction, size: VisionSize, crop: Crop) -> Tensor:
+def _pixels(frame: av.VideoFrame, aspect: float, size: VisionSize, crop: Crop) -> Tensor:
     turn = round(getattr(frame, "rotation", 0)) % 360
     if turn in (90, 270):
         size, crop = VisionSize(height=size.width, width=size.height), crop.on_its_side()
-    image = fit(Image.fromarray(frame.to_ndarray(format="rgb24")), size, float(aspect), crop)
+    image = fit(Image.fromarray(frame.to_ndarray(format="rgb24")), size, aspect, crop)
     return to_tensor(image.transpose(_TURN[turn]) if turn in _TURN else image)

@@ -11,6 +11,7 @@ Letters: N positions, T frames, K scales, d bits, Q codebooks.
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,7 +64,7 @@ class Grouping:
             if segment.modality is Modality.TEXT:
                 assert isinstance(segment.codes, Tensor)
                 conditions = any(s.role is Role.GENERATE and s.modality is not Modality.TEXT for s in segments[number + 1 :])
-                builder.text(segment.codes.tolist(), number, weight=self.prompt_weight if conditions else 1.0)
+                builder.text(array("q", segment.codes.numpy().tobytes()), number, weight=self.prompt_weight if conditions else 1.0)
                 continue
             generate = segment.role is Role.GENERATE
             builder.text([int(BEGIN[segment.modality])], number, predicted=generate)
@@ -89,21 +90,25 @@ class _Builder:
     def __init__(self) -> None:
         self.done: list[TokenGroups] = []
         self.index = 0
-        self.ids: list[int] = []       # the open run of text: what is read,
-        self.targets: list[int] = []   # what is predicted (-1 = nothing),
-        self.weights: list[float] = []  # and how much it counts
         self.segment = 0
+        self._open()
 
-    def text(self, ids: list[int], segment: int, weight: float = 1.0, predicted: bool = True) -> None:
+    def _open(self) -> None:
+        self.ids = array("q")      # the open run of text: what is read,
+        self.targets = array("q")  # what is predicted (-1 = nothing),
+        self.weights = array("f")  # and how much it counts; arrays become tensors without a look at every number
+
+    def text(self, ids: "list[int] | array[int]", segment: int, weight: float = 1.0, predicted: bool = True) -> None:
         """Append text positions; the position before them predicts the first, unless that is not the model's to predict."""
         if not ids:
             return
         if predicted:
             self._aim(ids[0], weight)
         self.segment = segment  # a run may span text segments: only generated frames look at the number
-        self.ids += ids
-        self.targets += [*ids[1:], -1]
-        self.weights += [weight] * len(ids)
+        self.ids.extend(ids)
+        self.targets.extend(ids[1:])
+        self.targets.append(-1)
+        self.weights.extend(array("f", [weight]) * len(ids))
 
     @property
     def origin(self) -> int:
@@ -139,11 +144,12 @@ class _Builder:
         self.done.append(
             TokenGroups(
                 segment=self.segment, kind=Kind.TEXT, group=torch.arange(size), coords=line_coords(self.index, size),
-                text=torch.tensor(self.ids), text_target=torch.tensor(self.targets), text_weight=torch.tensor(self.weights),
+                text=torch.frombuffer(self.ids, dtype=torch.int64), text_target=torch.frombuffer(self.targets, dtype=torch.int64),
+                text_weight=torch.frombuffer(self.weights, dtype=torch.float32),
                 vision_target=None if carried is None else carried.vision_target,
                 vision_weight=1.0 if carried is None else carried.vision_weight,
                 audio_target=None if carried is None else carried.audio_target,
             )
         )
         self.index += size
-        self.ids, self.targets, self.weights = [], [], []
+        self._open()

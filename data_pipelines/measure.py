@@ -78,7 +78,9 @@ class Measure:
             part: Part = (segment.modality, _shape(segment, codes))
             parts.append(part)
             for role in Role:
-                if (part, role) not in self.positions:
+                if segment.modality is Modality.TEXT:  # hardly two texts have the same length
+                    self.positions[part, role] = len(codes)  # type: ignore[arg-type]
+                elif (part, role) not in self.positions:
                     alone = self.grouping.document([Coded.of(replace(segment, role=role), codes)], np.random.default_rng(0))
                     self.positions[part, role] = sum(len(block) for block in alone) - 1
         return Look(coded.sample.id, tuple(parts))

@@ -9,7 +9,7 @@ Report: §2 (understanding and generation in one model). Ours: the odds. The dra
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -27,7 +27,7 @@ class RolesConfig:
 
     def generate(self, modality: Modality) -> float:
         """The probability for a segment of this kind; text is always predicted."""
-        return {Modality.TEXT: 1.0, Modality.IMAGE: self.image, Modality.VIDEO: self.video, Modality.AUDIO: self.audio}[modality]
+        return 1.0 if modality is Modality.TEXT else getattr(self, modality.value)
 
     def check(self) -> None:
         for key, value in vars(self).items():
@@ -37,14 +37,13 @@ class RolesConfig:
 
 def is_pair(sample: Sample) -> bool:
     """One text and one other medium, in any order."""
-    texts = [s for s in sample.segments if s.modality is Modality.TEXT]
-    return len(sample.segments) == 2 and len(texts) == 1
+    return len(sample.segments) == 2 and [s.modality for s in sample.segments].count(Modality.TEXT) == 1
 
 
 def text_and_medium(sample: Sample) -> tuple[Segment, Segment]:
     """The two segments of a pair, the text first."""
-    text, medium = sorted(sample.segments, key=lambda s: s.modality is not Modality.TEXT)
-    return text, medium
+    first, second = sample.segments
+    return (first, second) if first.modality is Modality.TEXT else (second, first)
 
 
 def assign_roles(sample: Sample, random: np.random.Generator, config: RolesConfig) -> Sample:
@@ -54,12 +53,16 @@ def assign_roles(sample: Sample, random: np.random.Generator, config: RolesConfi
     made = [bool(c < config.generate(s.modality)) for s, c in zip(sample.segments, chance, strict=True)]
     if not is_pair(sample):
         roles = [Role.GENERATE if m else Role.UNDERSTAND for m in made]
-        return replace(sample, segments=tuple(replace(s, role=r) for s, r in zip(sample.segments, roles, strict=True)))
-    return replace(sample, segments=_pair(*text_and_medium(sample), all(made), drop))
+        return Sample(sample.id, tuple(_as(s, r) for s, r in zip(sample.segments, roles, strict=True)), sample.attributes)
+    return Sample(sample.id, _pair(*text_and_medium(sample), all(made), drop), sample.attributes)
 
 
 def _pair(text: Segment, medium: Segment, generate: bool, drop: bool) -> tuple[Segment, ...]:
-    text, medium = replace(text, role=Role.GENERATE), replace(medium, role=Role.GENERATE if generate else Role.UNDERSTAND)
+    text, medium = _as(text, Role.GENERATE), _as(medium, Role.GENERATE if generate else Role.UNDERSTAND)
     if not generate:
         return (medium, text)
     return (medium,) if drop else (text, medium)
+
+
+def _as(segment: Segment, role: Role) -> Segment:
+    return Segment(segment.modality, segment.media, role)

@@ -19,7 +19,12 @@ from torch import Tensor
 
 def line_coords(start: int, length: int) -> Tensor:
     """Text or audio: `N 3` with t = h = w = start, start + 1, …"""
-    return torch.arange(start, start + length, dtype=torch.float32)[:, None].expand(-1, 3)
+    return _line(1 << max(16, (start + length - 1).bit_length()))[start : start + length]
+
+
+@lru_cache(maxsize=4)  # a view of one long line costs a sixth of a new one
+def _line(length: int) -> Tensor:
+    return torch.arange(length, dtype=torch.float32)[:, None].expand(-1, 3)
 
 
 @lru_cache(maxsize=256)

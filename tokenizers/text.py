@@ -17,8 +17,10 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import sentencepiece
 import torch
 from torch import Tensor
@@ -43,6 +45,7 @@ def words(text: str) -> list[str]:
     return PRETOKEN.findall(text)
 
 
+@lru_cache(maxsize=2**16)  # most words of a text were seen before
 def to_alphabet(text: str) -> str:
     """UTF-16BE bytes as private characters."""
     return text.encode("utf-16-be", "surrogatepass").decode("latin-1").translate(_TO_PRIVATE)
@@ -98,7 +101,8 @@ class Utf16Tokenizer:
             ids = self.processor.encode(line, enable_sampling=True, alpha=dropout, nbest_size=-1)
         else:
             ids = self.processor.encode(line)
-        return torch.tensor([i + SHIFT for i in ids if i], dtype=torch.int64)
+        found = np.array(ids, np.int64)
+        return torch.from_numpy(found[found > 0] + SHIFT)
 
     def decode(self, ids: Tensor | Iterable[int]) -> str:
         """ids -> text. Control tokens are skipped. ValueError for an id outside the vocabulary.

@@ -156,7 +156,8 @@ def _silent(plan: ParallelPlan, world_size: int, workload: Workload) -> Iterator
     together = {"torch": plan.zero > 0 or plan.expert > 1, "deepspeed": plan.zero > 0, "megatron": False}[plan.engine]
     if together and workload.elastic.unit == "sample" and workload.elastic.depth.probability > 0:
         yield ("elastic.unit = sample with elastic.depth lets ranks run different layers, and they would wait for each other under "
-               f"parallel.engine = {plan.engine} with zero = {plan.zero} and expert = {plan.expert}; use elastic.unit = slot or elastic.depth.probability = 0")
+               f"parallel.engine = {plan.engine} with zero = {plan.zero} and expert = {plan.expert}; use elastic.unit = slot or "
+               "elastic.depth.probability = 0")
     if plan.pipeline > 1 and workload.own_objective:
         yield (f"train.objective is your own, but with parallel.pipeline = {plan.pipeline} parts of the loss are taken on several stages; "
                "use parallel.pipeline = 1 or train.objective = ernie5.objectives.next_group:NextGroupLoss")

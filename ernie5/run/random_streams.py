@@ -15,11 +15,12 @@ from operator import index
 
 import numpy as np
 import torch
+from numpy.random.bit_generator import ISeedSequence
 
 
 def stream(seed: int, purpose: str, *keys: int | str) -> np.random.Generator:
     """A fresh numpy generator for this seed, purpose and keys. TypeError for keys that are neither integers nor strings."""
-    return np.random.Generator(np.random.Philox(key=np.frombuffer(_digest(seed, purpose, keys), dtype="<u8")))
+    return np.random.Generator(np.random.Philox(_Key(_digest(seed, purpose, keys))))  # type: ignore[arg-type]
 
 
 def torch_generator(seed: int, purpose: str, *keys: int | str) -> torch.Generator:
@@ -27,6 +28,16 @@ def torch_generator(seed: int, purpose: str, *keys: int | str) -> torch.Generato
     generator = torch.Generator()
     generator.manual_seed(int.from_bytes(_digest(seed, purpose, keys)[:8], "little"))
     return generator
+
+
+class _Key(ISeedSequence):
+    """The key itself as a source of seeds: Philox(key=…) would first ask the operating system for random bytes that it never uses."""
+
+    def __init__(self, key: bytes) -> None:
+        self.key = key
+
+    def generate_state(self, n_words: int, dtype: object = np.uint32) -> np.ndarray:
+        return np.frombuffer(self.key, dtype="<u8")
 
 
 def _digest(seed: int, purpose: str, keys: tuple[int | str, ...]) -> bytes:

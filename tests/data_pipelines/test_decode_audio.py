@@ -1,10 +1,13 @@
 """Sounds: one channel, one rate, one length at most."""
 
+import io
+
 import numpy as np
 import pytest
+import soundfile
 from make_media import sound_bytes
 
-from ernie5.data_pipelines.decode_audio import decode_audio
+from ernie5.data_pipelines.decode_audio import average, decode_audio
 from ernie5.data_pipelines.media_limits import BadMedia, MediaLimits
 
 LIMITS = MediaLimits()
@@ -61,3 +64,19 @@ def test_float_files_that_are_no_sound():
         soundfile.write(file, samples, 16000, format="WAV", subtype="FLOAT")
         with pytest.raises(BadMedia, match="outside"):
             decode_audio(file.getvalue(), LIMITS)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 8])
+def test_average_is_the_mean_bit_for_bit(channels):
+    samples = np.random.default_rng(channels).standard_normal((5000, channels), dtype=np.float32)
+    assert np.array_equal(average(samples), samples.mean(axis=1))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 5.0, -5.0])
+def test_one_bad_sample_refuses_a_sound(bad):
+    wave = np.full(4000, 0.1, np.float32)
+    wave[1234] = bad
+    file = io.BytesIO()
+    soundfile.write(file, wave, 16000, format="WAV", subtype="FLOAT")
+    with pytest.raises(BadMedia, match="far outside"):
+        decode_audio(file.getvalue(), LIMITS)

@@ -5,7 +5,7 @@ import pytest
 from make_media import image_bytes, quarters
 from PIL import Image
 
-from ernie5.data_pipelines.decode_image import decode_image
+from ernie5.data_pipelines.decode_image import decode_image, to_tensor
 from ernie5.data_pipelines.media_limits import BadMedia, MediaLimits, VisionSize
 
 LIMITS = MediaLimits()
@@ -115,3 +115,9 @@ def test_limits_are_checked():
             MediaLimits(**options)
     with pytest.raises(ValueError, match="at least 1 x 1"):
         VisionSize(0, 4)
+
+
+def test_planes_are_the_pixels_of_the_picture():
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    found = to_tensor(Image.fromarray(pixels))
+    assert found.shape == (1, 3, 5, 7) and np.array_equal(found[0].numpy(), pixels.transpose(2, 0, 1))

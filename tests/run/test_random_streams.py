@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 import timeit
@@ -17,6 +18,12 @@ def test_golden_numbers_never_change() -> None:
     # these hold on every machine and in every release: a change here changes every run that is resumed
     assert stream(0, "bit flips", "a/b", 5).integers(0, 1000, 5).tolist() == [240, 462, 635, 715, 958]
     assert torch_generator(0, "init", 3).initial_seed() == 13551763543990769192
+
+
+def test_the_generator_is_philox_with_the_key() -> None:
+    key = np.frombuffer(hashlib.blake2b(b"(7, 'roles', 3)", digest_size=16).digest(), "<u8")
+    plain = np.random.Generator(np.random.Philox(key=key))
+    assert np.array_equal(stream(7, "roles", 3).integers(0, 2**63, 50), plain.integers(0, 2**63, 50))
 
 
 def test_same_arguments_same_numbers_in_any_order_and_process() -> None:
