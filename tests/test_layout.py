@@ -33,7 +33,8 @@ MAY_IMPORT = {  # package -> the packages that it may use, besides itself
     "family": LIBRARY | {"generate", "recipe", "train", "train settings", "analysis", "report"},
     "ablate": LIBRARY | {"recipe", "train", "train settings", "report", ""},
     "inspect": LIBRARY | {"recipe", "train", "report"},
-    "cli": LIBRARY | {"generate", "recipe", "train", "family", "ablate", "analysis", "report", "inspect", ""},
+    "launch": BOTTOM,
+    "cli": LIBRARY | {"launch", "generate", "recipe", "train", "family", "ablate", "analysis", "report", "inspect", ""},
     "": set(),                 # ernie5/__init__.py: light, imports nothing of ours
     "__main__": {"cli"},
 }
