@@ -1,7 +1,7 @@
 """The rank processes of one node, started by torch's elastic launcher, until all have ended or the first one has failed.
 
 One process of the job (node 0's launcher) holds torch's store, in which the ranks of all nodes find each other. A rank that fails ends all
-ranks of the node within `GRACE_S`: first SIGTERM, then SIGKILL for the whole process group, so that a stopped rank goes as well.
+ranks of the node: those that are there after `GRACE_S` get SIGKILL, with all their processes, so that a stopped rank goes as well.
 The output of rank 0 is the console's, that of rank N goes to logs/rank-N.out and .err beside its log.
 """
 
@@ -27,8 +27,7 @@ from ernie5.run.signals import EXIT_STOPPED
 GRACE_S = 0.5       # what a rank does after another one has failed is lost anyway
 LEAVE_S = 60.0      # between the first and the last rank that leave in peace
 POLL_S = 0.1
-# torch's launcher would turn these into exceptions of its own; SIGTERM, SIGINT and SIGUSR1 are handled in supervise.py
-os.environ.setdefault("TORCHELASTIC_SIGNALS_TO_HANDLE", "SIGHUP,SIGQUIT")
+os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGQUIT"  # the others are supervise.py's
 logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)  # we say it shorter
 
 
@@ -54,13 +53,12 @@ class Node:
 
 @dataclass(frozen=True)
 class Exit:
-    """How the ranks of this node ended. `codes`: by rank, as far as they ended of themselves (negative: signal). `notes`: the folder where
-    all ranks of the job note their failures. `alive_ns`: the last time that all ranks were seen alive.
+    """How the ranks of this node ended. `codes`: by rank, as far as they ended of themselves: exit code (negative: signal) and when the
+    rank was last seen alive, in ns since the epoch. `notes`: the folder where all ranks of the job note their failures.
     """
 
-    codes: dict[int, int]
+    codes: dict[int, tuple[int, int]]
     notes: Path
-    alive_ns: int
 
 
 class RankFiles(LogsSpecs):
@@ -108,23 +106,26 @@ def run_ranks(words: Sequence[str], node: Node, logs: Path, attempt: int, starte
     try:
         ranks.start()
         started(list(ranks.pids().values()))
-        codes, alive_ns = _wait(ranks)
+        codes = _wait(ranks, notes)
     finally:
-        ranks.close(signal.SIGTERM, timeout=GRACE_S)  # type: ignore[arg-type]  # any number of seconds
-    return Exit({node.first_rank + local: code for local, code in codes.items()}, notes, alive_ns)
+        ranks.close(signal.SIGKILL)  # what is left
+    return Exit({node.first_rank + local: code for local, code in codes.items()}, notes)
 
 
-def _wait(ranks: SubprocessContext) -> tuple[dict[int, int], int]:
-    """Until a rank fails or all have ended: the codes of those that have ended, and when all that failed still lived."""
-    alive_ns, last_s = time.time_ns(), float("inf")
+def _wait(ranks: SubprocessContext, notes: Path) -> dict[int, tuple[int, int]]:
+    """Until a rank has failed (it notes that before it ends), or all have ended; `Exit.codes` by local rank."""
+    codes: dict[int, tuple[int, int]] = {}
+    alive_ns, until_s = time.time_ns(), float("inf")
     while True:
         now_ns = time.time_ns()
-        found = {local: handler.proc.poll() for local, handler in ranks.subprocess_handlers.items()}
-        codes = {local: code for local, code in found.items() if code is not None}
-        crashed = any(code not in (0, EXIT_STOPPED) for code in codes.values())
-        if codes and last_s == float("inf"):
-            last_s = time.monotonic() + LEAVE_S
-        if crashed or len(codes) == len(found) or (EXIT_STOPPED in codes.values() and time.monotonic() > last_s):
-            return codes, alive_ns
+        for local, handler in ranks.subprocess_handlers.items():
+            if local not in codes and (code := handler.proc.poll()) is not None:
+                codes[local] = (code, alive_ns)
         alive_ns = now_ns
+        stopped = any(code == EXIT_STOPPED for code, _ in codes.values())
+        crashed = any(code not in (0, EXIT_STOPPED) for code, _ in codes.values()) or any(notes.glob("*.json"))
+        if stopped or crashed:
+            until_s = min(until_s, time.monotonic() + (GRACE_S if crashed else LEAVE_S))
+        if len(codes) == ranks.nprocs or time.monotonic() > until_s:
+            return codes
         time.sleep(POLL_S)

@@ -1,7 +1,8 @@
 """One node of a job from start to end: forwards stop signals, says why a job ended, starts it again after a crash.
 
-SIGTERM, SIGINT or SIGUSR1 (Slurm's warning before the time limit) ask all ranks to finish their step and save: exit code 75. A second
-one ends them at once. Exit codes: those of `ernie5 train`; 128 + signal when a rank was killed; 1 when a stop came too early to save.
+SIGTERM, SIGINT, SIGHUP or SIGUSR1 (Slurm's warning) ask all ranks to finish their step and save: exit code 75. A second
+one ends them at once. Exit codes: those of `ernie5 train`; 124 after a hang; 128 + signal when a rank was killed; 1 when a stop came too
+early to save.
 A crash or a hang is followed by up to `restarts` new starts, which go on from the last good checkpoint; a user's mistake or a stop is not.
 """
 
@@ -18,10 +19,10 @@ from pathlib import Path
 from types import FrameType, TracebackType
 
 from ernie5.launch.ranks import GRACE_S, Exit, Node, run_ranks
-from ernie5.run.failure import EXIT_CRASHED, EXIT_INTERRUPTED, EXIT_MISTAKE, Failure, read_note
+from ernie5.run.failure import EXIT_CRASHED, EXIT_HUNG, EXIT_INTERRUPTED, EXIT_MISTAKE, Failure, read_note
 from ernie5.run.signals import EXIT_STOPPED, SECOND_AFTER_S
 
-STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 
 
 class Forward:
@@ -47,7 +48,8 @@ class Forward:
                 os.kill(pid, signal.SIGTERM)
 
     def __enter__(self) -> Forward:
-        self.former = {number: signal.signal(number, self._handle) for number in STOPS}
+        handled = [number for number in STOPS if signal.getsignal(number) != signal.SIG_IGN]  # nohup ignores SIGHUP
+        self.former = {number: signal.signal(number, self._handle) for number in handled}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -70,43 +72,42 @@ def supervise(words: Sequence[str], node: Node, logs: Path, restarts: int) -> in
 
 def report(end: Exit, node: Node, logs: Path, stopping: bool) -> int:
     """Say what ended the job, its first failure alone, and put those of the other ranks into their logs; the exit code."""
-    bad = {rank: code for rank, code in end.codes.items() if code != 0}
-    failures = collect(end, node) if bad else {}
+    failures = collect(end, node)
     if node.nodes == 1:
         shutil.rmtree(end.notes, ignore_errors=True)
     if not failures:
-        return EXIT_STOPPED if bad else 0
+        return EXIT_STOPPED if any(code == EXIT_STOPPED for code, _ in end.codes.values()) else 0
     first = min(failures, key=lambda rank: failures[rank].time_ns)
     cause = failures[first]
     for rank in failures.keys() - {first}:
         with contextlib.suppress(OSError), open(logs / f"rank-{rank}.log", "a", encoding="utf-8") as file:
             file.write(f"{failures[rank].text}\n")
-    if stopping and all(code in (-signal.SIGTERM, EXIT_STOPPED, EXIT_INTERRUPTED) for code in bad.values()):
+    if stopping and cause.code in (-signal.SIGTERM, EXIT_INTERRUPTED):
         _say("stopped before this run could save; the same command starts again from the last checkpoint, if there is one")
         return EXIT_CRASHED
-    if cause.code == EXIT_MISTAKE:
+    if cause.code in (EXIT_MISTAKE, EXIT_HUNG):
         _say(cause.message)
     elif not node.first_rank <= first < node.first_rank + node.processes:
         _say(f"node {node.node} ends because rank {first} failed: {cause.message}")
     else:
         trace = "" if cause.text == cause.message else f"\n{cause.text}"
-        _say(f"rank {first} of {node.size} failed first: {cause.message}{trace}\nAll ranks of this node were ended; their logs are in {logs}")
+        _say(f"rank {first} of {node.size} failed first: {cause.message}{trace}\nThe other ranks were ended; all logs are in {logs}")
     return 128 - cause.code if cause.code < 0 else cause.code
 
 
 def collect(end: Exit, node: Node) -> dict[int, Failure]:
     """The failures of all ranks that are known here: their notes, and for those that were killed what the system says."""
-    if node.nodes > 1:
+    if node.nodes > 1 and any(code not in (0, EXIT_STOPPED) for code, _ in end.codes.values()):
         time.sleep(GRACE_S)  # notes of other nodes
     found = {}
     for path in end.notes.glob("rank-*.json"):
         if (note := read_note(path)) is not None:
             found[int(path.stem.removeprefix("rank-"))] = note
-    for rank, code in end.codes.items():
+    for rank, (code, alive_ns) in end.codes.items():
         if rank not in found and code not in (0, EXIT_STOPPED):
             how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code} and left no note"
             message = f"it {how}" + (" (out of memory?)" if code == -signal.SIGKILL else "")
-            found[rank] = Failure(code, message, message, end.alive_ns)  # what it led to came later
+            found[rank] = Failure(code, message, message, alive_ns)  # what it led to came later
     return found
 
 

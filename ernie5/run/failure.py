@@ -18,7 +18,7 @@ from pathlib import Path
 from ernie5.run.secrets import mask
 
 ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
-EXIT_CRASHED, EXIT_MISTAKE, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_CRASHED, EXIT_MISTAKE, EXIT_HUNG, EXIT_INTERRUPTED = 1, 2, 124, 130
 
 
 @dataclass(frozen=True)

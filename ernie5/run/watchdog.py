@@ -18,7 +18,6 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import json
-import logging
 import os
 import shutil
 import sys
@@ -29,10 +28,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
 
-from ernie5.run.failure import EXIT_CRASHED, Failure
+from ernie5.run.failure import EXIT_HUNG, Failure
 from ernie5.run.files import atomic_write
 
-log = logging.getLogger(__name__)
 NOTES_WITHIN_S = 1.0
 
 
@@ -112,9 +110,12 @@ class Watchdog:
         signs = {self.rank: sign} | signs
         why = f"no step has ended for {self.limit_s:g} s (train.watchdog_s)"
         message = f"{why}: {who_hangs(signs, self.size)}; stacks are in {self.logs}/rank-*.log"
-        Failure(EXIT_CRASHED, message, message, time.time_ns()).note()
-        log.log(logging.ERROR if self.rank == min(signs) else logging.INFO, "%s", message)
-        os._exit(EXIT_CRASHED)
+        Failure(EXIT_HUNG, message, message, time.time_ns()).note()
+        with contextlib.suppress(OSError):
+            print(message, file=self.file, flush=True)
+            if self.rank == min(signs) and os.environ.get("ERNIE5_LAUNCHED") != "1":
+                print(message, file=sys.__stderr__, flush=True)
+        os._exit(EXIT_HUNG)
 
 
 def hang_folder(logs: Path) -> Path:
@@ -150,11 +151,11 @@ def _ranks(ranks: list[int]) -> str:
 
 
 def _where(frame: FrameType | None, phase: str) -> tuple[str, bool]:
-    """Innermost line of a thread, and whether it is inside torch.distributed."""
+    """Innermost line of a thread, and whether it is inside torch.distributed, or in a backward pass, which exchanges gradients."""
     if frame is None:
         return phase or "a thread that is gone", False
     line = f"{frame.f_code.co_filename}:{frame.f_lineno} ({frame.f_code.co_name})" + (f" during {phase}" if phase else "")
-    waits, outer = False, frame
+    waits, outer = frame.f_code.co_name == "_engine_run_backward", frame
     while outer is not None:
         waits |= f"{os.sep}torch{os.sep}distributed{os.sep}" in outer.f_code.co_filename
         outer = outer.f_back  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""A loss that makes its own process fail, once: `train.objective=faulty_loss:FaultyLoss` with FAULT="KIND RANK CALL FILE" in the environment.
+"""A loss whose process fails, once: `train.objective=faulty_loss:FaultyLoss` and FAULT="KIND RANK CALL FILE" in the environment.
 
 KIND: kill (SIGKILL), stop (SIGSTOP), raise, loop (for ever, in Python), frozen (for ever, holding Python's lock), mistake (ValueError),
 slow (every step takes a while). FILE is made when it happens, and keeps it from happening again.
