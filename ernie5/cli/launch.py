@@ -14,7 +14,7 @@ DESCRIPTION = "Trains as ernie5 train does, in several processes: ends all when 
 
 def add_parser(subparsers: Subparsers) -> None:
     """Declare the command."""
-    form = "RECIPE [--processes N] [--restarts N] [--slurm …] [key=value …]"
+    form = "RECIPE [--processes N] [--slurm …] [key=value …]"
     parser = add_command(subparsers, "launch", form, "train with several processes, here or through Slurm", DESCRIPTION, run)
     parser.add_argument("recipe", metavar="RECIPE", help="a YAML file, or the name of a shipped recipe")
     add_overrides(parser)
@@ -27,7 +27,7 @@ def add_parser(subparsers: Subparsers) -> None:
     for option, kind in (("--account", str), ("--time", str), ("--cpus", int)):
         parser.add_argument(option, type=kind, help=argparse.SUPPRESS)
     parser.add_argument("--master", metavar="HOST:PORT", help="without Slurm: where node 0 runs, on every node")
-    parser.add_argument("--node", type=int, metavar="I", help="without Slurm: which node this is, from 0")
+    parser.add_argument("--node-rank", type=int, metavar="I", help="without Slurm: which node this is, from 0")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -60,11 +60,11 @@ def _local(args: argparse.Namespace, recipe: Path, config, processes: int) -> in
     node = Node(processes)
     if args.nodes > 1:
         host, colon, port = (args.master or "").rpartition(":")
-        index = args.node if args.node is not None else int(os.environ.get("SLURM_NODEID", "-1"))
+        index = args.node_rank if args.node_rank is not None else int(os.environ.get("SLURM_NODEID", "-1"))
         if not colon or not port.isdecimal():
             raise ValueError(f"--nodes {args.nodes} needs --master HOST:PORT, the same on every node, as in node7:29500; or use --slurm")
         if not 0 <= index < args.nodes:
-            raise ValueError(f"--nodes {args.nodes} needs --node 0 to {args.nodes - 1}, another one on every node; or use --slurm")
+            raise ValueError(f"--nodes {args.nodes} needs --node-rank 0 to {args.nodes - 1}, another one on every node; or use --slurm")
         if args.restarts:
             raise ValueError("--restarts on several nodes needs somebody who starts all of them; use --slurm, or restart them yourself")
         node = Node(processes, args.nodes, index, (host, int(port)))

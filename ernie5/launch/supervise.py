@@ -85,10 +85,10 @@ def report(end: Exit, node: Node, logs: Path, stopping: bool) -> int:
     if stopping and cause.code in (-signal.SIGTERM, EXIT_INTERRUPTED):
         _say("stopped before this run could save; the same command starts again from the last checkpoint, if there is one")
         return EXIT_CRASHED
-    if cause.code in (EXIT_MISTAKE, EXIT_HUNG):
-        _say(cause.message)
-    elif not node.first_rank <= first < node.first_rank + node.processes:
+    if not node.first_rank <= first < node.first_rank + node.processes:
         _say(f"node {node.node} ends because rank {first} failed: {cause.message}")
+    elif cause.code in (EXIT_MISTAKE, EXIT_HUNG):
+        _say(cause.message)
     else:
         trace = "" if cause.text == cause.message else f"\n{cause.text}"
         _say(f"rank {first} of {node.size} failed first: {cause.message}{trace}\nThe other ranks were ended; all logs are in {logs}")

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -108,6 +109,19 @@ def test_a_stop_is_saved_and_not_restarted(jobs, whole) -> None:
     assert "same command goes on" in said and "restart" not in said and "Traceback" not in said
     stopped = jobs.run("asked")
     assert stopped.saved.step == len(stopped.metrics) < 4 and stopped.metrics == whole.metrics[: len(stopped.metrics)]
+
+
+@pytest.mark.slow
+def test_two_nodes_end_together_for_the_same_reason(jobs) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        master = f"127.0.0.1:{free.getsockname()[1]}"
+    words = ("-m", "ernie5", "launch", jobs.recipe("nodes"), "--processes", "1", "--nodes", "2", "--master", master, "--node-rank")
+    with jobs.start("nodes", "raise 1 2", *words, 0) as zero, jobs.start("nodes", "raise 1 2", *words, 1) as one:
+        said = [process.communicate(timeout=200)[1] for process in (zero, one)]
+    assert (zero.returncode, one.returncode) == (1, 1), said
+    assert "ernie5: node 0 ends because rank 1 failed: RuntimeError: the loss has gone" in said[0] and "Traceback" not in said[0]
+    assert said[1].startswith("ernie5: rank 1 of 2 failed first: RuntimeError: the loss has gone\nTraceback")
 
 
 LAUNCHERS = {
