@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ernie5.cli.parsing import Subparsers, add_command, add_overrides
 from ernie5.cli.recipes import find_recipe
+
+if TYPE_CHECKING:
+    from ernie5.recipe import Recipe
 
 DESCRIPTION = "Trains as ernie5 train does, in several processes: ends all when one fails, says why, starts again."
 
@@ -52,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     return _local(args, recipe, config, processes)
 
 
-def _local(args: argparse.Namespace, recipe: Path, config, processes: int) -> int:
+def _local(args: argparse.Namespace, recipe: Path, config: Recipe, processes: int) -> int:
     from ernie5.launch.ranks import Node
     from ernie5.launch.supervise import supervise
     from ernie5.run.folder import RunFolder
@@ -72,7 +76,7 @@ def _local(args: argparse.Namespace, recipe: Path, config, processes: int) -> in
     return supervise(["train", str(recipe), *args.overrides], node, logs, args.restarts)
 
 
-def _slurm(args: argparse.Namespace, recipe: Path, config, processes: int) -> int:
+def _slurm(args: argparse.Namespace, recipe: Path, config: Recipe, processes: int) -> int:
     from ernie5.launch.slurm import SlurmConfig, batch_script, submit
     from ernie5.run.files import atomic_write
     from ernie5.run.folder import RunFolder

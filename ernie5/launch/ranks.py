@@ -94,12 +94,13 @@ def run_ranks(words: Sequence[str], node: Node, logs: Path, attempt: int, starte
         store.set("notes", f".failed-{uuid.uuid4().hex[:12]}")
     notes = logs / store.get("notes").decode()
     notes.mkdir(exist_ok=True)
-    threads = os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // node.processes)))
     shared = {
-        "WORLD_SIZE": str(node.size), "LOCAL_WORLD_SIZE": str(node.processes), "GROUP_RANK": str(node.node), "OMP_NUM_THREADS": threads,
+        "WORLD_SIZE": str(node.size), "LOCAL_WORLD_SIZE": str(node.processes), "GROUP_RANK": str(node.node),
         "MASTER_ADDR": host, "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True",
         "TORCHELASTIC_RESTART_COUNT": str(attempt), "ERNIE5_LAUNCHED": "1",
     }
+    if node.processes > 1:  # else each of them takes all cores
+        shared["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // node.processes)))
     envs = {local: {**shared, "RANK": str(node.first_rank + local), "LOCAL_RANK": str(local)} for local in range(node.processes)}
     command = ("-m", "ernie5", *words)
     ranks = SubprocessContext("ernie5", sys.executable, dict.fromkeys(envs, command), envs, RankFiles(logs, notes, node.first_rank))

@@ -82,15 +82,15 @@ def report(end: Exit, node: Node, logs: Path, stopping: bool) -> int:
     for rank in failures.keys() - {first}:
         with contextlib.suppress(OSError), open(logs / f"rank-{rank}.log", "a", encoding="utf-8") as file:
             file.write(f"{failures[rank].text}\n")
-    if stopping and cause.code in (-signal.SIGTERM, EXIT_INTERRUPTED):
+    if stopping and cause.code in (-signal.SIGTERM, 128 + signal.SIGTERM, EXIT_INTERRUPTED):
         _say("stopped before this run could save; the same command starts again from the last checkpoint, if there is one")
         return EXIT_CRASHED
+    trace = "" if cause.text == cause.message else f"\n{cause.text}"
     if not node.first_rank <= first < node.first_rank + node.processes:
         _say(f"node {node.node} ends because rank {first} failed: {cause.message}")
     elif cause.code in (EXIT_MISTAKE, EXIT_HUNG):
-        _say(cause.message)
+        _say(cause.message + trace)
     else:
-        trace = "" if cause.text == cause.message else f"\n{cause.text}"
         _say(f"rank {first} of {node.size} failed first: {cause.message}{trace}\nThe other ranks were ended; all logs are in {logs}")
     return 128 - cause.code if cause.code < 0 else cause.code
 

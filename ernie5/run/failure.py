@@ -43,7 +43,8 @@ class Failure:
                 code, message = EXIT_MISTAKE, str(error)
             case _:
                 message = f"{type(error).__name__}: {error}"
-        text = "".join(traceback.format_exception(error)).rstrip() if code == EXIT_CRASHED else message
+        whole = code == EXIT_CRASHED or os.environ.get("ERNIE5_DEBUG") == "1"
+        text = "".join(traceback.format_exception(error)).rstrip() if whole else message
         return cls(code, mask(message), mask(text), now)
 
     def note(self) -> None:
