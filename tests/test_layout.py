@@ -34,7 +34,8 @@ MAY_IMPORT = {  # package -> the packages that it may use, besides itself
     "planner": LIBRARY | {"recipe", "train"},
     "ablate": LIBRARY | {"recipe", "train", "train settings", "report", ""},
     "inspect": LIBRARY | {"recipe", "train", "report"},
-    "cli": LIBRARY | {"generate", "recipe", "train", "family", "ablate", "analysis", "report", "inspect", "planner", ""},
+    "launch": BOTTOM,
+    "cli": LIBRARY | {"launch", "generate", "recipe", "train", "family", "ablate", "analysis", "report", "inspect", "planner", ""},
     "": set(),                 # ernie5/__init__.py: light, imports nothing of ours
     "__main__": {"cli"},
 }

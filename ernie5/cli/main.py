@@ -2,6 +2,7 @@
 
 Commands import what they need when they run, so `--help` and typing errors answer at once.
 Exit codes: 0 done · 2 a mistake, explained · 75 stopped but saved, run it again · 130 interrupted · 1 anything else (with a traceback).
+A rank of `ernie5 launch` (ERNIE5_LAUNCHED=1) is silent about its end: the launcher knows which rank failed first, and says that one.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ import sys
 from collections.abc import Sequence
 
 from ernie5 import __version__
-from ernie5.cli import ablate, analyze, data, evaluate, export, plan, recipes, resume, sample, tokenizer, train
+from ernie5.cli import ablate, analyze, data, evaluate, export, launch, plan, recipes, resume, sample, tokenizer, train
 from ernie5.cli.parsing import add_subparsers, check_words, command_line, list_commands
+from ernie5.run.failure import EXIT_CRASHED, EXIT_INTERRUPTED, EXIT_MISTAKE, Failure
 
-COMMANDS = (train, resume, plan, ablate, sample, evaluate, export, analyze, data, tokenizer, recipes)
+COMMANDS = (train, launch, resume, plan, ablate, sample, evaluate, export, analyze, data, tokenizer, recipes)
 
 DESCRIPTION = "ERNIE 5.0 in plain PyTorch: one sparse model for text, images, video and audio."
 EPILOG = """first steps:
@@ -29,19 +31,23 @@ EPILOG = """first steps:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (without the program's name; default: this process's own) and return its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if words and words[0].startswith(("--local_rank=", "--local-rank=")):  # the DeepSpeed launcher also says it in the environment
+        os.environ.setdefault("LOCAL_RANK", words.pop(0).partition("=")[2])
     try:
         args = parse(words)
         return args.run(args)
-    except KeyboardInterrupt:
-        return _explain(130, "interrupted")
     except BrokenPipeError:  # `ernie5 recipes list | head`: the reader has gone, and Python must not complain when it closes stdout
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        return _explain(2, f"{where}{error.strerror.lower()}" if error.strerror else str(error))
-    except ValueError as error:
-        return _explain(2, str(error))
+        return EXIT_CRASHED
+    except (KeyboardInterrupt, Exception) as error:
+        failure = Failure.of(error)
+        failure.note()
+        if os.environ.get("ERNIE5_LAUNCHED") == "1":
+            return failure.code
+        if os.environ.get("ERNIE5_DEBUG") == "1" or failure.code not in (EXIT_MISTAKE, EXIT_INTERRUPTED):
+            raise
+        print(f"ernie5: {failure.message}", file=sys.stderr)
+        return failure.code
 
 
 def parse(words: list[str]) -> argparse.Namespace:
@@ -65,10 +71,3 @@ def parse(words: list[str]) -> argparse.Namespace:
                 raise ValueError(f"{word!r} is no key=value, for example train.steps=100; see {args.path} --help")
     return args
 
-
-def _explain(code: int, message: str) -> int:
-    """Print the message, or the whole traceback for those who debug."""
-    if os.environ.get("ERNIE5_DEBUG") == "1":
-        raise  # the error that is being handled
-    print(f"ernie5: {message}", file=sys.stderr)
-    return code

@@ -3,7 +3,8 @@
     with run_lock(folder.lock): ...
 
 A holder that no longer lives on this host (killed, rebooted, its pid given to another process) is taken over with a warning. A holder on
-another host cannot be asked, so it is refused and the message says what to delete. Deciding and writing happen under a short flock.
+another host cannot be asked, so it is refused and the message says what to delete, unless it was an earlier run of this Slurm job, which
+Slurm has ended before it put the job back into the queue. Deciding and writing happen under a short flock.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ log = logging.getLogger(__name__)
 @contextmanager
 def run_lock(path: Path) -> Iterator[None]:
     """Hold the lock file `path` until the block ends. ValueError naming the other process when the folder is in use."""
-    me: dict[str, str | int | None] = {"pid": os.getpid(), "host": socket.gethostname(), "started": process_start(os.getpid())}
+    me: dict[str, str | int | None] = {"pid": os.getpid(), "host": socket.gethostname(), "started": process_start(os.getpid()),
+                                       "job": _slurm_job()}
     with open(path, "a+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         other = _read(file)
@@ -62,8 +64,16 @@ def process_start(pid: int) -> str | None:
 
 def _may_live(other: dict[str, str | int | None]) -> bool:
     if other["host"] != socket.gethostname():
-        return True
+        job, _, run = str(other["job"] or "").partition(".")
+        mine, _, my_run = (_slurm_job() or "").partition(".")
+        return not (job and job == mine and run != my_run)
     return process_start(int(other["pid"] or 0)) == other["started"] is not None
+
+
+def _slurm_job() -> str | None:
+    """JOB.RUN: which job of Slurm this is, and how many times it was put back into the queue."""
+    job = os.environ.get("SLURM_JOB_ID")
+    return f"{job}.{os.environ.get('SLURM_RESTART_COUNT', '0')}" if job else None
 
 
 def _read(file: BinaryIO) -> dict[str, str | int | None] | None:
@@ -71,7 +81,9 @@ def _read(file: BinaryIO) -> dict[str, str | int | None] | None:
     file.seek(0)
     try:
         holder = json.loads(file.read(4096) or b"null")
-        return {"pid": int(holder["pid"]), "host": str(holder["host"]), "started": holder["started"]} if holder else None
+        if not holder:
+            return None
+        return {"pid": int(holder["pid"]), "host": str(holder["host"]), "started": holder["started"], "job": holder.get("job")}
     except (ValueError, KeyError, TypeError):
         return None
 

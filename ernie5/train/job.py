@@ -21,11 +21,13 @@ from ernie5.parallel.world import World
 from ernie5.recipe import Recipe
 from ernie5.run.checkpoint import CheckpointError, list_steps
 from ernie5.run.ended import forget_end, note_end
+from ernie5.run.failure import Failure
 from ernie5.run.folder import RunFolder
 from ernie5.run.lock import run_lock
 from ernie5.run.log import logging_to
 from ernie5.run.metrics_log import MetricsLog
 from ernie5.run.signals import EXIT_STOPPED
+from ernie5.run.watchdog import Watchdog, forget_hang
 from ernie5.train.assemble import build_training, whole_on_meta
 from ernie5.train.checkpoints import find_checkpoint, find_run, fingerprints, start
 from ernie5.train.first_screen import first_screen
@@ -42,9 +44,8 @@ from ernie5.train.training import Training
 log = logging.getLogger(__name__)
 MAY_CHANGE = ("run.dir", "run.name", "run.tokenizers", "run.start_from", "train.steps", "train.schedule", "train.checkpoint_every",
               "train.keep_last", "train.async_checkpoint", "train.evaluate_every", "train.threads", "train.device", "train.profile_steps",
-              "train.micro_rows",
-              "data.tolerance", "data.cache_gib", "data.encode_ahead", "train.prefetch", "evaluate", "log", "parallel",
-              "data.sources.*.weight", "data.sources.*.epochs", "data.temperature", "data.workers", "data.pack_window")
+              "train.micro_rows", "train.watchdog_s", "train.prefetch", "data.tolerance", "data.cache_gib", "data.encode_ahead", "evaluate",
+              "log", "parallel", "data.sources.*.weight", "data.sources.*.epochs", "data.temperature", "data.workers", "data.pack_window")
 
 
 def train_recipe(path: str | Path, overrides: Sequence[str] = ()) -> int:
@@ -78,10 +79,13 @@ def run_job(recipe: Recipe) -> int:
         set_numerics(recipe)
         folder = RunFolder(Path(recipe.run.folder))
         if world.rank == 0:
-            folder.create()
+            forget_hang(folder.create().logs)
         world.barrier()
         with run_lock(folder.lock) if world.rank == 0 else contextlib.nullcontext(), logging_to(folder.logs, world.rank):
             return _run(recipe, folder, world)
+    except BaseException as error:
+        Failure.of(error).note()  # before the other ranks lose this one and fail as well
+        raise
     finally:
         world.leave()
 
@@ -120,9 +124,11 @@ def _run(recipe: Recipe, folder: RunFolder, world: World) -> int:
     utilization = Utilization(whole_on_meta(recipe, run.model.vocabulary), world.device, world.size, recipe.train.precision)
     saving = Saving(corpus, folder, prints, world)
     profiler = StepProfiler(folder.logs / "trace.json", recipe.train.profile_steps if world.rank == 0 else ())
-    with tracker(recipe, folder, world.rank == 0) as track, contextlib.closing(run.loader):
+    watchdog = Watchdog(folder.logs, world.rank, world.size, recipe.train.watchdog_s)
+    with tracker(recipe, folder, world.rank == 0) as track, contextlib.closing(run.loader), watchdog as watch:
 
         def write(numbers: dict) -> None:
+            watch.beat(numbers["step"])
             length = shape_of_step(recipe.train, numbers["step"], run.engine.data_size).length
             numbers = numbers | utilization(numbers, length)
             if world.rank == 0:
@@ -130,11 +136,16 @@ def _run(recipe: Recipe, folder: RunFolder, world: World) -> int:
                 track(numbers)
             saving.report()
 
-        hooks = Hooks(write, saving.save, lambda r: evaluate_now(r, recipe, folder, world, saving), profiler.step, saving)
+        def evaluate(r: Training) -> None:
+            with watch.paused("evaluation"):
+                evaluate_now(r, recipe, folder, world, saving)
+
+        hooks = Hooks(write, saving.save, evaluate, profiler.step, saving)
         complete = train(run, recipe.train, world, hooks)
     if not complete:
         how = "and saved" if is_saved(run, folder) else "but could not save it"
         log.warning("stopped at step %d %s; the same command goes on from the last checkpoint", run.step, how)
+        world.barrier()  # a launcher ends the others when the first one leaves
         return EXIT_STOPPED
     if world.rank == 0:
         if not is_saved(run, folder):

@@ -32,7 +32,10 @@ class StageConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A global step is `rows` x `length` positions, cut into micro-batches of `micro_rows` rows per process (0 = all at once)."""
+    """A global step is `rows` x `length` positions, cut into micro-batches of `micro_rows` rows per process (0 = all at once).
+
+    `watchdog_s`: a job in which no step (or save) ends for so long shows its stacks and ends; 0 = it may wait for ever.
+    """
 
     steps: int = 1000
     rows: int = 4
@@ -57,6 +60,7 @@ class TrainConfig:
     deterministic: bool = True
     prefetch: Literal["auto", "on", "off"] = "auto"   # prepare the next batch beside this step; auto: where a core is free for it
     profile_steps: tuple[int, ...] = field(default=())
+    watchdog_s: float = 1800.0
 
     def check(self) -> None:
         self.schedule.check()
@@ -65,6 +69,8 @@ class TrainConfig:
         for key in ("steps", "rows", "length", "checkpoint_every", "keep_last"):
             if getattr(self, key) < 1:
                 raise ValueError(f"train.{key} = {getattr(self, key)} must be at least 1")
+        if not 0 <= self.watchdog_s < float("inf"):
+            raise ValueError(f"train.watchdog_s = {self.watchdog_s} is a number of seconds; use 0 for no watchdog, or 1800")
         starts = [s.from_step for s in self.stages]
         if starts != sorted(starts):
             raise ValueError(f"train.stages begin at steps {starts}; write them in rising order")

@@ -1,5 +1,6 @@
 """The command line: help, mistakes and exit codes, and what each command asks of the library (stand-ins record the calls)."""
 
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from ernie5.cli import main as program
 from ernie5.cli import parsing, recipes
 from ernie5.cli.main import main
 
-HELPS = [[], ["train"], ["resume"], ["ablate"], ["sample"], ["eval"], ["export"], ["analyze"], ["data"], ["data", "demo"],
+HELPS = [[], ["train"], ["launch"], ["resume"], ["ablate"], ["sample"], ["eval"], ["export"], ["analyze"], ["data"], ["data", "demo"],
          ["data", "pack"], ["data", "inspect"], ["data", "verify"],
          ["data", "curate"], ["tokenizer"], ["tokenizer", "train"], ["recipes"], ["recipes", "list"], ["recipes", "copy"]]
 
@@ -117,6 +118,15 @@ def test_train_hands_over_recipe_and_overrides(library, shelf):
     Path("mine.yaml").write_text("# mine\n")
     main(["train", "mine.yaml"])
     assert calls[1] == ((Path("mine.yaml"), []), {})
+
+
+@pytest.mark.parametrize("word", ["--local_rank=3", "--local-rank=3"])
+def test_the_word_of_other_launchers_is_taken(word, library, shelf, monkeypatch):
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    calls = library("ernie5.train.job", "train_recipe", 0)
+    assert main([word, "train", "tiny"]) == 0 and calls == [((shelf / "tiny.yaml", []), {})] and os.environ["LOCAL_RANK"] == "3"
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert main([word, "train", "tiny"]) == 0 and os.environ["LOCAL_RANK"] == "1"
 
 
 @pytest.mark.parametrize("words", [["runs/a@100", "train.steps=9", "--to", "b"], ["runs/a@100", "--to", "b", "train.steps=9"],

@@ -101,3 +101,17 @@ def test_process_start() -> None:
     assert process_start(os.getpid()) == process_start(os.getpid()) is not None
     with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as later:
         assert process_start(later.pid) not in (None, process_start(os.getpid()))
+
+
+@pytest.mark.parametrize(("job", "restarts", "taken"), [("7", "1", True), ("7", "0", False), ("8", "1", False), (None, None, False)])
+def test_a_job_that_slurm_has_put_back_into_the_queue_goes_on_elsewhere(tmp_path, monkeypatch, job, restarts, taken) -> None:
+    holder = {"pid": 1, "host": "another-node", "started": "x", "job": "7.0"}
+    (tmp_path / ".lock").write_text(json.dumps(holder))
+    for name, value in (("SLURM_JOB_ID", job), ("SLURM_RESTART_COUNT", restarts)):
+        monkeypatch.setenv(name, value) if value is not None else monkeypatch.delenv(name, raising=False)
+    if taken:
+        with run_lock(tmp_path / ".lock"):
+            pass
+    else:
+        with pytest.raises(ValueError, match="if that machine is gone, delete"), run_lock(tmp_path / ".lock"):
+            pass

@@ -1,0 +1,1 @@
+"""Starting the processes of a run, here or through Slurm, and looking after them."""
