@@ -2,8 +2,8 @@
 
     rows sorted by expert -> all-to-all -> rows of our experts from all ranks, sorted again -> experts -> the same way back
 
-Only `moe.experts` gets `ExpertParallel` in front of it; router, gates and sums stay where they are. Ranks of a group hold different rows and
-all experts together; ranks with the same experts in other groups add up their gradients.
+Only `moe.experts` gets `ExpertParallel` in front of it; router, gates and sums stay where they are. Ranks of a group hold different rows
+and all experts together; ranks with the same experts in other groups add up their gradients.
 Report: §5.1. Letters: P ranks of a group, E experts, M rows sorted by expert, N rows received, D width.
 """
 

@@ -82,8 +82,8 @@ def check_optimizer_offload(plan: ParallelPlan) -> None:
     if "optimizer" not in plan.memory.offload:
         return
     if plan.engine == "megatron":
-        raise ValueError("parallel.memory.offload = [optimizer] is nothing that parallel.engine = megatron can do; use parallel.zero = 1, which "
-                         "shares the moments among data ranks, or parallel.engine = torch or deepspeed")
+        raise ValueError("parallel.memory.offload = [optimizer] is nothing that parallel.engine = megatron can do; use parallel.zero = 1, "
+                         "which shares the moments among data ranks, or parallel.engine = torch or deepspeed")
     if plan.engine == "deepspeed" and not plan.zero:
-        raise ValueError("parallel.memory.offload = [optimizer] of parallel.engine = deepspeed needs parallel.zero = 1, 2 or 3; use one of them, or "
-                         "parallel.engine = torch")
+        raise ValueError("parallel.memory.offload = [optimizer] of parallel.engine = deepspeed needs parallel.zero = 1, 2 or 3; use one of "
+                         "them, or parallel.engine = torch")
