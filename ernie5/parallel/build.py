@@ -32,7 +32,7 @@ def build_engine(
     """`model` has its initial weights, the same on every rank, and is on `world.device`; the engine takes from it what it needs.
     `make_optimizer(part)` makes the optimizer of what this process holds.
     """
-    check_optimizer_offload(plan)
+    check_optimizer_offload(plan, config.elastic)
     apply_levers(model, plan.memory)
     match plan.engine:
         case "torch":

@@ -22,7 +22,6 @@ from ernie5.model.experts import Experts
 from ernie5.model.layer import UnifiedLayer
 from ernie5.model.moe import MixtureOfExperts
 from ernie5.model.text_head import TextHead
-from ernie5.model.unified_transformer import UnifiedTransformer
 from ernie5.parallel.again import Recomputed
 from ernie5.parallel.chunked_head import ChunkedTextHead
 from ernie5.parallel.expert_pieces import ExpertsInPieces
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from ernie5.parallel.plan import ParallelPlan
 
 
-def apply_levers(model: UnifiedTransformer, memory: MemoryConfig) -> None:
+def apply_levers(model: nn.Module, memory: MemoryConfig) -> None:
     """In place; parameters keep their names and values."""
     for module in list(model.modules()):
         match module:
@@ -77,8 +76,8 @@ def is_weight(x: Tensor) -> bool:
     return isinstance(x, nn.Parameter) or isinstance(x._base, nn.Parameter)
 
 
-def check_optimizer_offload(plan: ParallelPlan) -> None:
-    """ValueError where an engine would pass over `offload: [optimizer]` without a word."""
+def check_optimizer_offload(plan: ParallelPlan, elastic: bool) -> None:
+    """ValueError where an engine would pass over `offload: [optimizer]` without a word, or train wrongly."""
     if "optimizer" not in plan.memory.offload:
         return
     if plan.engine == "megatron":
@@ -87,3 +86,6 @@ def check_optimizer_offload(plan: ParallelPlan) -> None:
     if plan.engine == "deepspeed" and not plan.zero:
         raise ValueError("parallel.memory.offload = [optimizer] of parallel.engine = deepspeed needs parallel.zero = 1, 2 or 3; use one of "
                          "them, or parallel.engine = torch")
+    if plan.engine == "deepspeed" and elastic:
+        raise ValueError("parallel.memory.offload = [optimizer] of parallel.engine = deepspeed changes the losses where a step leaves layers "
+                         "or experts out (elastic); use parallel.engine = torch, or train without elastic")

@@ -66,7 +66,7 @@ def test_chunks_and_pieces_change_the_order_of_sums(memory: MemoryConfig, bf16: 
     assert found.keys() == expected.keys() and torch.equal(found.pop("load"), expected.pop("load"))
     for name, tensor in expected.items():
         error = (found[name] - tensor).norm() / tensor.norm().clamp(min=1e-6)
-        assert error < (1e-2 if bf16 else 1e-5), f"{name}: {error}"
+        assert error < (3e-2 if bf16 else 1e-5), f"{name}: {error}"
 
 
 def saved_bytes(memory: MemoryConfig) -> int:
@@ -112,11 +112,12 @@ def test_weights_are_not_moved_to_the_host() -> None:
     assert sorted(saved) == [False, False, False, True, True], "x, offs and the first product are none; weight[0] and weight are"
 
 
-@pytest.mark.parametrize(("plan", "words"), [
-    ({"engine": "megatron"}, r"offload = \[optimizer\] is nothing that parallel.engine = megatron can do; use parallel.zero = 1"),
-    ({"engine": "deepspeed"}, r"offload = \[optimizer\] of parallel.engine = deepspeed needs parallel.zero = 1, 2 or 3"),
-], ids=["megatron", "deepspeed"])
-def test_an_engine_that_would_not_move_its_moments_is_refused(plan: dict, words: str) -> None:
+@pytest.mark.parametrize(("plan", "elastic", "words"), [
+    ({"engine": "megatron"}, False, r"offload = \[optimizer\] is nothing that parallel.engine = megatron can do; use parallel.zero = 1"),
+    ({"engine": "deepspeed", "zero": 2}, True, r"changes the losses where a step leaves layers or experts out \(elastic\)"),
+    ({"engine": "deepspeed"}, False, r"offload = \[optimizer\] of parallel.engine = deepspeed needs parallel.zero = 1, 2 or 3"),
+], ids=["megatron", "elastic", "zero 0"])
+def test_an_engine_that_would_not_move_its_moments_rightly_is_refused(plan: dict, elastic: bool, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        make_engine(ONE, {**plan, "memory": {"offload": ["optimizer"]}}, elastic=False)
+        make_engine(ONE, {**plan, "memory": {"offload": ["optimizer"]}}, elastic)
     assert plan_of(plan).memory == MemoryConfig()
