@@ -2,19 +2,20 @@
 
     OMP_NUM_THREADS=1 python docs/benchmarks/memory_levers.py [--rounds 3] [head | layers | experts]
 
-Peak: growth of the process's largest resident size, every variant in a fresh process. Kept: what autograd holds between the forward and the
+Peak: growth of the largest resident size (Linux), every variant in a fresh process. Kept: what autograd holds between the forward and the
 backward pass, besides weights. Time: CPU time of one thread, variants in turn within a round; medians of the ratios none / variant.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
+import re
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -96,7 +97,9 @@ CASES: dict[str, tuple[Callable[[str], Run], tuple[str, ...]]] = {
 
 
 def peak_mib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """Largest resident size of this process so far, from Linux."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) / 1024
 
 
 def kept_mib(run: Run) -> float:
@@ -117,6 +120,7 @@ def kept_mib(run: Run) -> float:
 def once(case: str, variant: str) -> None:
     """In a process of its own: the peak first, then what is kept."""
     run = CASES[case][0](variant)
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # from now on
     before = peak_mib()
     run().backward()
     print(peak_mib() - before, kept_mib(run))

@@ -87,5 +87,5 @@ def check_optimizer_offload(plan: ParallelPlan, elastic: bool) -> None:
         raise ValueError("parallel.memory.offload = [optimizer] of parallel.engine = deepspeed needs parallel.zero = 1, 2 or 3; use one of "
                          "them, or parallel.engine = torch")
     if plan.engine == "deepspeed" and elastic:
-        raise ValueError("parallel.memory.offload = [optimizer] of parallel.engine = deepspeed changes the losses where a step leaves layers "
-                         "or experts out (elastic); use parallel.engine = torch, or train without elastic")
+        raise ValueError("parallel.memory.offload = [optimizer] of parallel.engine = deepspeed changes the losses where a step leaves "
+                         "layers or experts out (elastic); use parallel.engine = torch, or train without elastic")
