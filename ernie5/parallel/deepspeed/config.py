@@ -17,7 +17,8 @@ from ernie5.parallel.plan import ParallelPlan
 SAID_BY = {  # key of DeepSpeed -> where a recipe says it
     "gradient_clipping": "train.optimizer.clip", "optimizer": "train.optimizer", "scheduler": "train.schedule",
     "gradient_accumulation_steps": "train.micro_rows", "train_micro_batch_size_per_gpu": "train.micro_rows",
-    "train_batch_size": "train.rows", "fp16": "train.precision", "bf16": "train.precision", "torch_autocast": "train.precision", "zero_optimization.stage": "parallel.zero",
+    "train_batch_size": "train.rows", "fp16": "train.precision", "bf16": "train.precision",
+    "torch_autocast": "train.precision", "zero_optimization.stage": "parallel.zero",
 }
 
 
@@ -29,7 +30,8 @@ def deepspeed_config(plan: ParallelPlan, clip: float, bf16: bool) -> dict[str, A
             inner = inner.get(part) if isinstance(inner, dict) else None
         if inner is not None:
             raise ValueError(f"parallel.deepspeed.{key} is set by the recipe; use {SAID_BY[key]} and leave it out")
-    zero: dict[str, Any] = {"stage": plan.zero, **plan.deepspeed.get("zero_optimization", {})}
+    more: Any = plan.deepspeed.get("zero_optimization", {})
+    zero: dict[str, Any] = {"stage": plan.zero, **more}
     if "optimizer" in plan.memory.offload:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available(), **zero.get("offload_optimizer", {})}
     return {
