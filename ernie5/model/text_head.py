@@ -3,7 +3,7 @@
     nll_m = -log softmax(restrict(W h_m))[target_m]
 
 A target may be chosen among a few classes only (decision 5: at the end of a frame {NEXT_FRAME, EOV}); the others then get no probability.
-Training asks for `nll` and never for logits, so that another head may make them in pieces or split over ranks.
+Training asks for `nll_sum` and never for logits, so that another head may make them in pieces or split over ranks.
 Report: Fig. 1. Letters: m targets, D width, V text ids.
 """
 
@@ -39,3 +39,7 @@ class TextHead(nn.Linear):
         if choice is not None:
             logits = restrict(logits, choice)
         return F.cross_entropy(logits, target, reduction="none")
+
+    def nll_sum(self, hidden: Tensor, target: Tensor, weight: Tensor, choice: Tensor | None = None) -> Tensor:
+        """The sum over targets of weight times nats: a head that knows the weights can make gradients as it goes."""
+        return (self.nll(hidden, target, choice) * weight).sum()

@@ -63,12 +63,12 @@ class TargetCounts:
 
 def next_group_loss(hidden: Hidden, heads: Heads, packed: PackedSequence, counts: TargetCounts, weights: Weights) -> Losses:
     """This micro-batch's share of the step's loss; heads are applied here."""
-    text = (heads.text.nll(hidden.text, packed.text_target, packed.text_choice) * packed.text_weight).sum() / max(counts.text, 1e-9)
+    text = heads.text.nll_sum(hidden.text, packed.text_target, packed.text_weight, packed.text_choice) / max(counts.text, 1e-9)
     has_next = packed.next_target >= 0
     if hidden.next_text is None:
         multi_token = text.new_zeros(())
     else:
-        summed = (heads.text.nll(hidden.next_text, packed.next_target[has_next]) * packed.text_weight[has_next]).sum()
+        summed = heads.text.nll_sum(hidden.next_text, packed.next_target[has_next], packed.text_weight[has_next])
         multi_token = summed / max(counts.multi_token, 1e-9)
     vision = next_scale_sum(heads.vision(hidden.vision), packed.vision_target, packed.vision_weight) / max(counts.vision, 1e-9)
     audio_logits = tuple(heads.audio_logits(q, h) for q, h in enumerate(hidden.audio))

@@ -10,6 +10,7 @@ from torch import nn
 
 from ernie5.model.unified_transformer import UnifiedTransformer
 from ernie5.parallel.engine import Engine
+from ernie5.parallel.levers import apply_levers, check_optimizer_offload
 from ernie5.parallel.plan import ParallelPlan
 from ernie5.parallel.world import World
 
@@ -31,6 +32,8 @@ def build_engine(
     """`model` has its initial weights, the same on every rank, and is on `world.device`; the engine takes from it what it needs.
     `make_optimizer(part)` makes the optimizer of what this process holds.
     """
+    check_optimizer_offload(plan, config.elastic)
+    apply_levers(model, plan.memory)
     match plan.engine:
         case "torch":
             from ernie5.parallel.torch_engine import TorchEngine

@@ -2,8 +2,8 @@
 
     rows sorted by expert -> all-to-all -> rows of our experts from all ranks, sorted again -> experts -> the same way back
 
-Only `moe.experts` is exchanged for `ExpertParallel`; router, gates and sums stay where they are. Ranks of a group hold different rows and
-all experts together; ranks with the same experts in other groups add up their gradients.
+Only `moe.experts` gets `ExpertParallel` in front of it; router, gates and sums stay where they are. Ranks of a group hold different rows
+and all experts together; ranks with the same experts in other groups add up their gradients.
 Report: §5.1. Letters: P ranks of a group, E experts, M rows sorted by expert, N rows received, D width.
 """
 
@@ -16,6 +16,7 @@ from torch.distributed._functional_collectives import all_to_all_single_autograd
 
 from ernie5.model.experts import Experts
 from ernie5.model.unified_transformer import UnifiedTransformer
+from ernie5.parallel.in_front import in_front
 from ernie5.parallel.parts import Part
 from ernie5.parallel.shards import Shape
 from ernie5.parallel.world import World
@@ -32,16 +33,10 @@ class ExpertGroups:
         self.same, _ = dist.new_subgroups_by_enumeration([list(column) for column in zip(*runs, strict=True)])
 
 
-class ExpertParallel(nn.Module):
-    """Offers what `Experts` does, x `M D` and counts `E` -> `M D`, with weights `up` and `down` of this rank's experts alone."""
+class ExpertParallel(Experts):
+    """In front of experts: x `M D` and counts `E` -> `M D`, with weights `up` and `down` of this rank's experts alone."""
 
-    def __init__(self, whole: Experts, groups: ExpertGroups) -> None:
-        super().__init__()
-        self.groups = groups
-        share = whole.up.shape[0] // groups.degree
-        mine = slice(groups.index * share, (groups.index + 1) * share)
-        self.up, self.down = nn.Parameter(whole.up.detach()[mine].clone()), nn.Parameter(whole.down.detach()[mine].clone())
-        self.run = type(whole).forward  # grouped product or plain loop: it only asks for `up` and `down`
+    groups: ExpertGroups
 
     def forward(self, x: Tensor, counts: Tensor) -> Tensor:
         there = counts.unflatten(0, (self.groups.degree, -1))                 # P E/P  rows that we send to each expert of each rank
@@ -51,7 +46,7 @@ class ExpertParallel(nn.Module):
         rows = self._exchange(x, received, sent)                              # N D, by sender, then by expert
         expert = torch.arange(here.shape[1], device=x.device).repeat(self.groups.degree).repeat_interleave(here.flatten())
         order = expert.argsort(stable=True)
-        outputs = self.run(self, rows.index_select(0, order), here.sum(dim=0))  # type: ignore[arg-type]
+        outputs = super().forward(rows.index_select(0, order), here.sum(dim=0))
         place = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=x.device))
         return self._exchange(outputs.index_select(0, place), sent, received)
 
@@ -61,11 +56,13 @@ class ExpertParallel(nn.Module):
 
 
 def split_experts(model: UnifiedTransformer, groups: ExpertGroups) -> set[str]:
-    """Exchange the experts of every mixture; the names of the parameters that are now split."""
-    for module in list(model.modules()):
-        for name, child in module.named_children():
-            if name == "experts" and isinstance(child, Experts):
-                setattr(module, name, ExpertParallel(child, groups))
+    """Split the experts of every mixture; the names of the parameters that are now split."""
+    for name, module in model.named_modules():
+        if name.endswith("moe.experts") and isinstance(module, Experts):
+            share = module.up.shape[0] // groups.degree
+            mine = slice(groups.index * share, (groups.index + 1) * share)
+            in_front(module, ExpertParallel).groups = groups
+            module.up, module.down = (nn.Parameter(weight.detach()[mine].clone()) for weight in (module.up, module.down))
     return {f"{name}.{leaf}" for name, module in model.named_modules() if isinstance(module, ExpertParallel) for leaf in ("up", "down")}
 
 

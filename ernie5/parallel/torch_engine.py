@@ -18,6 +18,7 @@ from ernie5.model.unified_transformer import UnifiedTransformer
 from ernie5.parallel.clip import clip_by_world_norm
 from ernie5.parallel.engine import LossFunction, MicroBatch, StepResult
 from ernie5.parallel.expert_parallel import ExpertGroups, part_of_experts, split_experts
+from ernie5.parallel.host_optimizer import HostOptimizer
 from ernie5.parallel.parts import load_parts, shards_of, sliced, whole_parts
 from ernie5.parallel.plan import ParallelPlan
 from ernie5.parallel.shards import Reader, Shard
@@ -51,6 +52,8 @@ class TorchEngine:
             self.runner = replicated(model, world, self.split, elastic)
         self.whole_model = self.groups is None and not plan.zero
         self.optimizer = make_optimizer(model)
+        if "optimizer" in plan.memory.offload:
+            self.optimizer = HostOptimizer(self.optimizer)
         self.experts = [parameter for name, parameter in model.named_parameters() if name in self.split]
 
     def forward_backward(self, micro_batches: Sequence[MicroBatch], loss_function: LossFunction) -> Tensor:

@@ -47,8 +47,10 @@ def as_before(model: nn.Module, optimizer: torch.optim.Optimizer, touched: Touch
                 mine = local(parameter)
                 ours = [row - at[0] for row in left_out if at[0] <= row < at[0] + mine.shape[0]]
                 rows = torch.tensor(ours, device=mine.device, dtype=torch.int64)
-                moments = [m for m in optimizer.state.get(parameter, {}).values() if m.shape == parameter.shape]
-                kept += [(t, rows, t.detach().index_select(0, rows)) for t in map(local, (parameter, *moments))]
+                for tensor in (mine, *map(local, optimizer.state.get(parameter, {}).values())):
+                    if tensor.shape == mine.shape:
+                        at_rows = rows.to(tensor.device)  # moments may be in host memory
+                        kept.append((tensor, at_rows, tensor.detach().index_select(0, at_rows)))
     yield
     with torch.no_grad():
         for tensor, rows, values in kept:
