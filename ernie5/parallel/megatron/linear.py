@@ -126,6 +126,10 @@ class VocabHead(Product, ColumnParallelLinear):
             logits = restrict(logits, choice, self.first_id)
         return vocab_parallel_cross_entropy(logits, target)
 
+    def nll_sum(self, hidden: Tensor, target: Tensor, weight: Tensor, choice: Tensor | None = None) -> Tensor:
+        """As `nll`, weight `m` -> scalar."""
+        return (self.nll(hidden, target, choice) * weight).sum()
+
 
 def swap_linears(model: UnifiedTransformer, config: TransformerConfig, axis: Axis) -> None:
     """By name, after the sharding table."""
