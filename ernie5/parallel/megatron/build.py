@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig
@@ -34,6 +36,14 @@ USED_IN_PART = re.compile(r".*\battention\.(query|key)_norm\.weight|.*\bmoe\.(ro
 USED_IN_PART_BY_POSITIONS = re.compile(r"(layers\.\d+|multi_token\.layer)\.(attention|moe)_norm\.weight")
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Inside, nobody is told which accelerator libraries megatron-core would like to have."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def split(model: UnifiedTransformer, plan: ParallelPlan, config: TransformerConfig, groups: Groups) -> None:
     """Exchange the parts of a whole model for this process's, in place; the same names, and each keeps its initial weights."""
     if groups.tensor.size > 1:
@@ -51,7 +61,7 @@ def split(model: UnifiedTransformer, plan: ParallelPlan, config: TransformerConf
         parameter.sequence_parallel = bool(partial) and groups.tensor.size > 1  # type: ignore[attr-defined]  # Megatron's word for it
 
 
-@compat.quiet()
+@quiet()
 def build(
     plan: ParallelPlan, model: UnifiedTransformer, make_optimizer: Callable[[nn.Module], torch.optim.Optimizer], world: World,
     largest_norm: float, bf16: bool,

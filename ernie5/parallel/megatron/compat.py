@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import warnings
 from collections.abc import Iterator
 from functools import cache
 from types import ModuleType
@@ -108,14 +107,6 @@ def install() -> Patches:
 def uninstall() -> None:
     install().undo()
     install.cache_clear()
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Inside, nobody is warned of libraries that megatron-core would like, nor of how its optimizer keeps gradients."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 @contextlib.contextmanager

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from ernie5.model.elastic import Touched
 from ernie5.objectives.next_group import Losses
 from ernie5.parallel.engine import LossFunction, MicroBatch, StepResult
-from ernie5.parallel.megatron import compat
 from ernie5.parallel.megatron.groups import Axis, Groups
 from ernie5.parallel.megatron.held import Held, as_before, clip
 from ernie5.parallel.megatron.rows import alike
@@ -76,13 +75,12 @@ class MegatronEngine:
                 gradient.copy_(whole.view_as(gradient))
 
     def optimizer_step(self, lr: float, touched: Touched | None = None) -> StepResult:
-        with compat.quiet():
-            for stepper in self.steppers:
-                take_gradients(stepper)
-            norm = clip(self.held, self.largest_norm, self.world)
+        for stepper in self.steppers:
+            take_gradients(stepper)
+        norm = clip(self.held, self.largest_norm, self.world)
         skipped = not norm < float("inf")
         if not skipped:
-            with as_before(self.held, touched), compat.quiet():
+            with as_before(self.held, touched):
                 for stepper in self.steppers:
                     for group in stepper.param_groups:
                         group["lr"] = lr

@@ -93,7 +93,8 @@ class VocabTable(VocabParallelEmbedding):
     is_table = True  # for make_optimizer: not decayed
 
     def __init__(self, whole: nn.Embedding, config: TransformerConfig, axis: Axis) -> None:
-        super().__init__(axis.rounded_up(whole.num_embeddings), whole.embedding_dim, init_method=keep_initial, config=config, tp_group=axis.group)
+        super().__init__(axis.rounded_up(whole.num_embeddings), whole.embedding_dim, init_method=keep_initial, config=config,
+                         tp_group=axis.group)
         self.weight = part_of(whole.weight, axis, "vocab")
 
 
