@@ -42,7 +42,7 @@ def test_interleaved() -> None:
 
 
 @pytest.mark.parametrize(("pipeline", "virtual", "words"), [
-    (4, 2, "makes 8 stages, and each must own one of model.num_layers = 6"), (1, 2, "parallel.virtual_pipeline = 2")])
+    (4, 2, "makes 8 stages, each with a layer of its own, and model.num_layers = 6"), (1, 2, "parallel.virtual_pipeline = 2")])
 def test_refusals(pipeline, virtual, words) -> None:
     with pytest.raises(ValueError, match=words):
         stages_of(ParallelPlan("megatron", pipeline=pipeline, virtual_pipeline=virtual), ModelConfig(num_layers=6), VOCABULARY)

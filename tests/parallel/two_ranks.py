@@ -100,7 +100,8 @@ def main() -> int:
     leave, World.leave = World.leave, lambda self: None  # one process group for both jobs
     code = max(command_line(["train", recipe]) for recipe in recipes)
     run, _ = trained
-    save_file({"bias": torch.stack([*run.balance.biases.values()]), "router_load": run.router_load}, out / f"run-rank-{world.rank}.safetensors")
+    bias = torch.stack([*run.balance.biases.values()])
+    save_file({"bias": bias, "router_load": run.router_load}, out / f"run-rank-{world.rank}.safetensors")
     leave(world)
     return code
 
