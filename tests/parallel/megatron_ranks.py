@@ -62,15 +62,14 @@ def step_with_ids(world: World, settings: dict, text_ids: int) -> Trained:
 
 
 def resumed(world: World, settings: dict) -> tuple[Trained, Trained]:
-    """Five steps at once, and three, a new engine, then two."""
+    """Three steps; then two more, and two more of another engine that has read the state."""
     engine = make_engine(world, settings, True)
-    at_once = Trained(*run_steps(engine, range(5), True), copied(engine))
-    first = make_engine(world, settings, True)
-    run_steps(first, range(3), True)
-    reader = gathered(world, first)
-    second = make_engine(world, settings, True)
-    second.load(reader)
-    return at_once, Trained(*run_steps(second, range(3, 5), True), copied(second))
+    run_steps(engine, range(3), True)
+    reader = gathered(world, engine)
+    went_on = Trained(*run_steps(engine, range(3, 5), True), copied(engine))
+    another = make_engine(world, settings, True)
+    another.load(reader)
+    return went_on, Trained(*run_steps(another, range(3, 5), True), copied(another))
 
 
 def gathered(world: World, engine: Engine):
@@ -162,12 +161,11 @@ def what_tensor_ranks_share(world: World) -> tuple[bool, dict[str, torch.Tensor]
     return marked, {n: p.detach().clone() for n, p in engine.model.named_parameters() if split_of(n) in ("replicate", "expert")}
 
 
-def after_each(world: World, settings: dict) -> list[tuple[Shard, ...]]:
-    """The state after 2, 3, 4 and 5 steps with sub-models."""
+def after_each(world: World, settings: dict, steps: tuple[int, ...]) -> list[tuple[Shard, ...]]:
+    """The state after each of these steps with sub-models."""
     engine = make_engine(world, settings, True)
-    run_steps(engine, range(1), True)
     states = []
-    for step in range(1, 5):
+    for step in steps:
         run_steps(engine, range(step, step + 1), True)
         states.append(copied(engine))
     return states

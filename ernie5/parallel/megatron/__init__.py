@@ -8,8 +8,8 @@ with warnings.catch_warnings():
     import megatron.core.optimizer
     import megatron.core.pipeline_parallel
     import megatron.core.tensor_parallel
-    import megatron.core.transformer.multi_token_prediction
     import megatron.core.transformer.moe.token_dispatcher  # noqa: F401
+    import megatron.core.transformer.multi_token_prediction  # noqa: F401
 
 # said again and again, of what Megatron does and not of anything that its user could change
 warnings.filterwarnings("ignore", r"`torch\.distributed\.(all_gather_into_tensor|reduce_scatter_tensor)` is deprecated", FutureWarning)
