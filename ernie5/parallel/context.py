@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,7 +50,7 @@ def part_of(packed: PackedSequence, ours: Tensor) -> PackedSequence:
     place = torch.full((rows, length), nowhere, device=device)                                   # B S -> our flat positions
     place[:, ours] = torch.arange(nowhere, device=device).view(rows, -1)
     place = place.flatten()
-    changes: dict[str, Tensor] = {name: getattr(packed, name)[:, ours] for name in OF_POSITIONS}
+    changes: dict[str, Any] = {name: getattr(packed, name)[:, ours] for name in OF_POSITIONS}
     for positions, beside in LISTS.items():
         at = place[getattr(packed, positions)]
         here = at < nowhere
@@ -59,8 +60,9 @@ def part_of(packed: PackedSequence, ours: Tensor) -> PackedSequence:
         at = place[batch.positions]                                                             # n m
         here = (at < nowhere).any(dim=1)
         understand.append(UnderstandBatch(batch.pixels[here], batch.features[here], at[here]))
-    assert changes.keys() | {"understand", "sample_ids"} == {f.name for f in fields(packed)}, "a field that nobody cuts"
-    return replace(packed, **changes, understand=tuple(understand))
+    changes["understand"] = tuple(understand)
+    assert changes.keys() | {"sample_ids"} == {f.name for f in fields(packed)}, "a field that nobody cuts"
+    return replace(packed, **changes)
 
 
 def submodel_of(submodel: Elastic, ours: Tensor) -> Elastic:

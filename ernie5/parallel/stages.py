@@ -31,8 +31,8 @@ def stages_of(plan: ParallelPlan, model: ModelConfig, vocabulary: Vocabulary) ->
                          "use parallel.pipeline >= 2 or parallel.virtual_pipeline = 1")
     if num_stages > model.num_layers:
         raise ValueError(
-            f"parallel.pipeline = {plan.pipeline} x parallel.virtual_pipeline = {plan.virtual_pipeline} makes {num_stages} stages, each with "
-            f"a layer of its own, and model.num_layers = {model.num_layers}; use a product of at most {model.num_layers}")
+            f"parallel.pipeline = {plan.pipeline} x parallel.virtual_pipeline = {plan.virtual_pipeline} makes {num_stages} stages, each "
+            f"with a layer of its own, and model.num_layers = {model.num_layers}; use a product of at most {model.num_layers}")
     attention = 2 * model.dim * model.head_dim * (model.num_heads + model.num_kv_heads)
     layer = attention + 3 * model.dim * model.expert_dim * (model.top_k + model.num_shared_experts)
     head = model.dim * vocabulary.text

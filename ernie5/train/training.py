@@ -83,8 +83,8 @@ class Objective:
     def __init__(self, loss: LossOfHidden, model: UnifiedTransformer) -> None:
         plain = isinstance(loss, NextGroupLoss) and type(loss).__call__ is NextGroupLoss.__call__
         if len(model.here) < model.config.num_layers and not plain:
-            raise ValueError(f"train.objective = {type(loss).__name__} wants the hidden states of the whole model, of which each process has "
-                             "some under parallel.pipeline > 1; use parallel.pipeline = 1, or the NextGroupLoss of this library")
+            raise ValueError(f"train.objective = {type(loss).__name__} wants the hidden states of the whole model, of which each process "
+                             "has some under parallel.pipeline > 1; use parallel.pipeline = 1, or the NextGroupLoss of this library")
         self.loss, self.model = loss, model
         self.counts, self.weights = TargetCounts(0.0, 0.0, 0.0, 0.0), Weights()
         self.passes: list[tuple[Tensor, Tensor, tuple[int, ...]]] = []  # load, even load, which layers they speak of

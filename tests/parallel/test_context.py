@@ -13,7 +13,7 @@ from ernie5.objectives.next_group import TargetCounts
 from ernie5.parallel.context import LISTS, GatheredKeys, Share, columns
 from ernie5.parallel.engine import MicroBatch
 
-ROWS = [["mixed", "text"], ["text_to_image", "text", "text", "text", "image_to_text", "text_to_video", "audio_to_text"]]  # a picture at 61-64
+ROWS = [["mixed", "text"], ["text_to_image", "text", "text", "text", "image_to_text", "text_to_video", "audio_to_text"]]  # picture at 61-64
 
 
 def shares(size: int, length: int = 256) -> tuple[MicroBatch, list[Share]]:
