@@ -5,7 +5,7 @@ from megatron_ranks import patches_and_back, without_tier
 
 
 @pytest.mark.parametrize(("tier", "words"), [
-    ("device", "CUDA"), ("literals", "CUDA"), ("splits", ""), ("types", "torch.cuda.FloatTensor"),
+    ("device", "CUDA"), ("literals", "CUDA"), ("splits", "CUDA"), ("types", "torch.cuda.FloatTensor"),
 ])
 def test_megatron_does_not_run_without(ranks, tier, words) -> None:
     for said in ranks.run(2, without_tier, tier):
