@@ -112,5 +112,5 @@ def by_layer(parts: list[tuple[Tensor, tuple[int, ...]]], num_layers: int) -> Te
     first, _ = parts[0]
     summed = torch.zeros(num_layers, *first.shape[1:], device=first.device, dtype=torch.float64)
     for part, layers in parts:
-        summed.index_add_(0, torch.tensor(layers, device=first.device), part.to(torch.float64))
+        summed.index_add_(0, torch.tensor(layers, dtype=torch.int64, device=first.device), part.to(torch.float64))
     return summed

@@ -21,7 +21,7 @@ from ernie5.train.training import Objective
 
 MODEL = ModelConfig(dim=32, num_layers=6, num_heads=2, num_kv_heads=1, num_experts=4, top_k=2, expert_dim=16, rope_base=1e3)
 ROWS = [["mixed", "text"], ["text_to_video", "text_to_audio"]]
-CUTS = {"two": [range(0, 3), range(3, 6)], "levels apart": [range(0, 1), range(1, 4), range(4, 5), range(5, 6)]}
+CUTS = {"two": [range(0, 3), range(3, 6)], "levels apart": [range(0, 1), range(1, 3), range(3, 5), range(5, 6)]}
 SKIPPED = SubModel((0, 3, 4, 5))  # layers 1 and 2 run nowhere
 
 
@@ -87,7 +87,7 @@ def test_each_tensor_has_one_owner_and_its_name() -> None:
     assert set().union(*parts) == set(model.state_dict())
     twice = {name for i, one in enumerate(parts) for other in parts[:i] for name in one & other}
     assert twice == {"embeddings.text.weight"} and "embeddings.text.weight" in parts[0] & parts[-1]
-    assert "heads.audio.0.weight" in parts[1] and "codec.tables.0.weight" in parts[1] and "heads.audio.1.weight" in parts[2]
+    assert {"heads.audio.0.weight", "heads.audio.1.weight", "codec.tables.1.weight"} <= parts[2] and "heads.audio.2.weight" in parts[3]
     assert model.here == (0, 1, 2, 3, 4, 5) and not any(isinstance(m, Elsewhere) for m in model.modules())
 
 

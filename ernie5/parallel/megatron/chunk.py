@@ -57,7 +57,7 @@ class Chunk(nn.Module):
         return MoEAuxLossAutoScaler.apply(x.flatten(0, 1).unsqueeze(1), losses.total), losses
 
     def arrived(self, micro_batch: MicroBatch) -> Tensor | None:
-        """What was received as `B S D` or, under sequence parallelism, `1 t D`; whole where positions of some samples may pass by a layer."""
+        """What was received as `B S D` or, under sequence parallelism, `1 t D`; whole where samples may pass by a layer."""
         if self.received is None:
             return None
         kind = micro_batch.packed.kind
