@@ -35,8 +35,8 @@ def test_bf16(ranks) -> None:
 
 def test_a_resumed_run_is_the_uninterrupted_one(ranks) -> None:
     found = ranks.run(2, resumed, {**TWO, "expert": 2, "zero": 1})
-    at_once, in_two = whole([a for a, _ in found]), whole([b for _, b in found])
-    assert at_once.keys() == in_two.keys() and all(torch.equal(at_once[name], in_two[name]) for name in at_once)
+    went_on, resumed_there = whole([a for a, _ in found]), whole([b for _, b in found])
+    assert went_on.keys() == resumed_there.keys() and all(torch.equal(went_on[name], resumed_there[name]) for name in went_on)
 
 
 def test_a_state_moves_between_plans(ranks, references) -> None:
