@@ -1,7 +1,7 @@
 """Five steps of any engine under any plan on the same documents of four modalities, and what one process makes of them.
 
-`train(world, plan, …)` runs on every rank (see rank_pool.py); `whole` puts together what all ranks hold afterwards. Multi-token and next-codec
-prediction are on, and with `elastic` every step draws two sub-models: fewer layers, fewer experts, a smaller top-k.
+`train(world, plan, …)` runs on every rank (see rank_pool.py); `whole` puts together what all ranks hold afterwards. Multi-token and
+next-codec prediction are on, and with `elastic` every step draws two sub-models: fewer layers, fewer experts, a smaller top-k.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny_world import batch, small_model
 
-from ernie5.model.attention_mask import DenseMask, Where
+from ernie5.model.attention_mask import DenseMask, FlexMask, Where
 from ernie5.model.elastic import FULL, SubModel
 from ernie5.model.elastic_samples import SubModels
 from ernie5.objectives.next_group import TargetCounts
@@ -62,7 +62,9 @@ def test_parts_read_what_the_whole_reads(size) -> None:
         torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-4, atol=1e-5, msg=name)
 
 
-def test_attention_over_gathered_keys() -> None:
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")  # on the CPU, as a reference
+@pytest.mark.parametrize("kind", [DenseMask, FlexMask])
+def test_attention_over_gathered_keys(kind) -> None:
     size, (whole, parts) = 2, shares(2)
     q, k, v = (torch.randn(2, 2, 256, 8, generator=torch.Generator().manual_seed(i)) for i in range(3))
     everywhere = Where.of(whole.packed)
@@ -74,8 +76,8 @@ def test_attention_over_gathered_keys() -> None:
             assert torch.equal(x, both[ours])
             return both[order.flatten()]
 
-        mask = GatheredKeys(DenseMask.build(Where.of(part.micro_batch.packed), part.keys, 4), gather)
-        torch.testing.assert_close(mask.attend(q[:, :, ours], k[:, :, ours], v[:, :, ours]), expected[:, :, ours])
+        mask = GatheredKeys(kind.build(Where.of(part.micro_batch.packed), part.keys, 4), gather)
+        torch.testing.assert_close(mask.attend(q[:, :, ours], k[:, :, ours], v[:, :, ours]), expected[:, :, ours], rtol=1e-4, atol=1e-5)
 
 
 def test_sub_models_of_samples_go_with_their_positions() -> None:
