@@ -119,7 +119,7 @@ class UnderstandBatch:
 
     pixels: Tensor     # uint8 n f c h w
     features: Tensor   # n f c h' w'
-    positions: Tensor  # n m    into B*S
+    positions: Tensor  # n m    into B*S; B*S itself: on another context rank
 
 
 @dataclass(frozen=True)

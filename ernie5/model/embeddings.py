@@ -3,7 +3,8 @@
     text: E[id]      vision: W f + s_k      audio: sum over levels of E_q[code_q]      understanding: encoder(pixels, features)
 
 Every module runs on every batch; a modality that is absent runs on an empty tensor, so that its gradient is zero and not missing
-(decision 26). Report: Fig. 1-3, §2.2-2.3. Ours: learned scale embedding s_k (as VideoAR), linear map of the accumulated feature.
+(decision 26). What lies at B*S, past the end, is on another context rank and is dropped. Report: Fig. 1-3, §2.2-2.3. Ours: learned scale
+embedding s_k (as VideoAR), linear map of the accumulated feature.
 Letters: B rows, S positions, D width, Q codebooks, d bits, n positions of one kind.
 """
 
@@ -36,6 +37,6 @@ class ReadEmbeddings(nn.Module):
             positions.append(batch.positions.flatten())
             reads.append(self.understanding(batch.pixels, batch.features).flatten(0, 1))
         rows, length = packed.sample.shape
-        x = torch.zeros(rows * length, self.text.embedding_dim, device=packed.sample.device, dtype=reads[0].dtype)
+        x = torch.zeros(rows * length + 1, self.text.embedding_dim, device=packed.sample.device, dtype=reads[0].dtype)
         x = x.index_copy(0, torch.cat(positions), torch.cat([r.to(x.dtype) for r in reads]))
-        return x.unflatten(0, (rows, length))
+        return x[:-1].unflatten(0, (rows, length))

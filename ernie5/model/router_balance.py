@@ -11,21 +11,24 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ernie5.model.multi_token import MultiToken
 from ernie5.model.unified_transformer import UnifiedTransformer
 
 
 class RouterBalance:
-    """Holds the biases of all layers, the multi-token layer last, and moves them once a global step."""
+    """Holds the biases of the layers that are here (all, unless the model is cut into stages), the multi-token layer last, and moves them
+    once a global step.
+    """
 
     def __init__(self, model: UnifiedTransformer, speed: float) -> None:
-        moes = [layer.moe for layer in model.layers]
-        if model.multi_token is not None:
-            moes.append(model.multi_token.layer.moe)
-        self.biases: list[Tensor] = [moe.router.get_buffer("balance_bias") for moe in moes]
+        layers = {index: model.layers[index] for index in model.here}
+        if isinstance(model.multi_token, MultiToken):
+            layers[model.config.num_layers] = model.multi_token.layer
+        self.biases: dict[int, Tensor] = {index: layer.get_buffer("moe.router.balance_bias") for index, layer in layers.items()}
         self.speed = speed
 
     @torch.no_grad()
     def step(self, error: Tensor) -> None:
         """`L E`: count minus even count (`Hidden.load`, `Hidden.even`), summed over the passes and ranks of a step; 0 where nothing ran."""
-        for bias, layer_error in zip(self.biases, error, strict=True):
-            bias -= self.speed * layer_error.round(decimals=6).sign().to(bias.dtype)  # sums in another order differ in their last bits
+        for layer, bias in self.biases.items():
+            bias -= self.speed * error[layer].round(decimals=6).sign().to(bias.dtype)  # sums in another order differ in their last bits

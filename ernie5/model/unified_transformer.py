@@ -26,18 +26,21 @@ from ernie5.model.init import init_weights
 from ernie5.model.layer import UnifiedLayer
 from ernie5.model.moe import Routed
 from ernie5.model.multi_token import MultiToken
-from ernie5.sequence import PackedSequence
+from ernie5.sequence import Kind, PackedSequence
 from ernie5.uni_rope import rotation
 
 
 @dataclass(frozen=True)
 class Hidden:
-    """Hidden states at the target positions of a batch, in the batch's order, and what the routers did."""
+    """Hidden states at the target positions of a batch, in the batch's order, and what the routers did. A stage of a pipeline (stage.py)
+    has those of its own layers: text and vision leave the last one.
+    """
 
-    text: Tensor                # m D
+    text: Tensor | None         # m D
     next_text: Tensor | None    # m' D  for targets with a next target; None without multi-token prediction
-    vision: Tensor              # m D
-    audio: tuple[Tensor, ...]   # Q x [m D], each read after its own layer
+    vision: Tensor | None       # m D
+    audio: tuple[Tensor, ...]   # levels x [m D], each read after its own layer
+    levels: tuple[int, ...]     # of which audio levels: all Q of the whole model
     load: Tensor                # layers R E  choices, executed layers only (multi-token layer last)
     even: Tensor                # layers E    what they would be if spread evenly
     layers: tuple[int, ...]     # which layers these speak of; num_layers = the multi-token layer
@@ -56,6 +59,7 @@ class UnifiedTransformer(nn.Module):
                 "each of the top layers emits one code; use more layers or fewer codebooks"
             )
         self.config, self.vocabulary = config, vocabulary
+        self.here = tuple(range(config.num_layers))  # a stage of a pipeline has some of the layers
         self.embeddings = ReadEmbeddings(config, vocabulary, understanding)
         self.layers = nn.ModuleList(UnifiedLayer(config) for _ in range(config.num_layers))
         self.codec: CodecFeedback | ParallelCodes
@@ -71,40 +75,50 @@ class UnifiedTransformer(nn.Module):
 
     def forward(self, packed: PackedSequence, submodel: Elastic = FULL) -> Hidden:
         """One pass over whole samples with the true codes fed back."""
-        mask = self.mask(Where.of(packed), Where.of(packed))
-        x, audio, routed = self.trunk(packed, mask, TeacherForcing(packed.audio_target), submodel)
-        rows = self.norm(x).flatten(0, 1)
-        next_text = None
-        if self.multi_token is not None:
-            turn = rotation(packed.coords, self.config.head_dim, self.config.rope_base)
-            last = len(self.layers)
-            sub = submodel.layer(last, self.config.num_experts, x.device)
-            next_text, routed[last] = self.multi_token(x, packed, self.embeddings.text, turn, mask, sub)
+        return self.run(packed, self.mask(Where.of(packed), Where.of(packed)), submodel)[1]
+
+    def run(
+        self, packed: PackedSequence, mask: AttentionMask, submodel: Elastic = FULL, x: Tensor | None = None
+    ) -> tuple[Tensor, Hidden]:
+        """The layers that are here -> the stream `B S D` after them, and what left it. `x`: the stream from the stage before."""
+        x, audio, routed = self.trunk(packed, mask, TeacherForcing(packed.audio_target), submodel, x=x)
+        text = next_text = vision = None
+        last = len(self.layers)
+        if last - 1 in self.here:
+            rows = self.norm(x).flatten(0, 1)
+            text, vision = rows.index_select(0, packed.text_target_at), rows.index_select(0, packed.vision_target_at)
+            if self.multi_token is not None:
+                turn = rotation(packed.coords, self.config.head_dim, self.config.rope_base)
+                sub = submodel.layer(last, self.config.num_experts, x.device)
+                next_text, routed[last] = self.multi_token(x, packed, self.embeddings.text, turn, mask, sub)
         losses = [r.loss for r in routed.values() if r.loss is not None]
-        return Hidden(
-            text=rows.index_select(0, packed.text_target_at),
+        none = torch.zeros(0, self.config.num_experts, device=x.device)  # a stage may be left out by a sub-model
+        return x, Hidden(
+            text=text,
             next_text=next_text,
-            vision=rows.index_select(0, packed.vision_target_at),
+            vision=vision,
             audio=tuple(audio),
-            load=torch.stack([r.load for r in routed.values()]),
-            even=torch.stack([r.even for r in routed.values()]),
+            levels=tuple(level for layer in self.here for level in self.codec.levels(layer)),
+            load=torch.stack([r.load for r in routed.values()]) if routed else none.long().unsqueeze(1).expand(-1, len(Kind), -1),
+            even=torch.stack([r.even for r in routed.values()]) if routed else none.double(),
             layers=tuple(routed),
-            router_loss=torch.stack(losses).sum() if losses else rows.new_zeros(()),
+            router_loss=torch.stack(losses).sum() if losses else x.new_zeros(()),
         )
 
     def trunk(
-        self, packed: PackedSequence, mask: AttentionMask, choose: ChooseCode, submodel: Elastic = FULL, cache: Cache | None = None
+        self, packed: PackedSequence, mask: AttentionMask, choose: ChooseCode, submodel: Elastic = FULL, cache: Cache | None = None,
+        x: Tensor | None = None,
     ) -> tuple[Tensor, list[Tensor], dict[int, Routed]]:
-        """Embeddings and layers -> x `B S D`, audio hidden states Q x `m D`, what the router of every executed layer did."""
+        """Embeddings (where no `x` comes in) and layers -> x `B S D`, audio hidden states, what the router of every executed layer did."""
         turn = rotation(packed.coords, self.config.head_dim, self.config.rope_base)
-        x = self.embeddings(packed)
+        x = self.embeddings(packed) if x is None else x
         audio: list[Tensor] = []
         routed: dict[int, Routed] = {}
-        for index, layer in enumerate(self.layers):
+        for index in self.here:
             if submodel.keeps(index):
                 sub = submodel.layer(index, self.config.num_experts, x.device)
                 kind = packed.kind if sub.runs is None else packed.kind.masked_fill(~sub.runs, -1)
-                y, routed[index] = layer(x, turn, mask, kind, sub, cache.layers[index] if cache else None)
+                y, routed[index] = self.layers[index](x, turn, mask, kind, sub, cache.layers[index] if cache else None)
                 x = y if sub.runs is None else torch.where(sub.runs.unsqueeze(-1), y, x)
             for level in self.codec.levels(index):
                 hidden = x.flatten(0, 1).index_select(0, packed.audio_target_at)
@@ -119,5 +133,6 @@ class UnifiedTransformer(nn.Module):
 
     def logits(self, hidden: Hidden) -> dict[str, Tensor]:
         """text `m V`, vision `m d`, audio `m Q codebook_size + 1`: for people and sampling, not for training."""
-        audio = [self.heads.audio_logits(q, h) for q, h in enumerate(hidden.audio)]
+        assert hidden.text is not None and hidden.vision is not None
+        audio = [self.heads.audio_logits(q, h) for q, h in zip(hidden.levels, hidden.audio, strict=True)]
         return {"text": self.heads.text(hidden.text), "vision": self.heads.vision(hidden.vision), "audio": torch.stack(audio, dim=1)}

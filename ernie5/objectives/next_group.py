@@ -62,24 +62,28 @@ class TargetCounts:
 
 
 def next_group_loss(hidden: Hidden, heads: Heads, packed: PackedSequence, counts: TargetCounts, weights: Weights) -> Losses:
-    """This micro-batch's share of the step's loss; heads are applied here."""
-    text = heads.text.nll_sum(hidden.text, packed.text_target, packed.text_weight, packed.text_choice) / max(counts.text, 1e-9)
-    has_next = packed.next_target >= 0
-    if hidden.next_text is None:
-        multi_token = text.new_zeros(())
-    else:
+    """This micro-batch's share of the step's loss; heads are applied here. Of a stage of a pipeline: that of what left it."""
+    text = multi_token = vision = audio = hidden.router_loss.new_zeros(())
+    if hidden.text is not None:
+        text = heads.text.nll_sum(hidden.text, packed.text_target, packed.text_weight, packed.text_choice) / max(counts.text, 1e-9)
+    if hidden.next_text is not None:
+        has_next = packed.next_target >= 0
         summed = heads.text.nll_sum(hidden.next_text, packed.next_target[has_next], packed.text_weight[has_next])
         multi_token = summed / max(counts.multi_token, 1e-9)
-    vision = next_scale_sum(heads.vision(hidden.vision), packed.vision_target, packed.vision_weight) / max(counts.vision, 1e-9)
-    audio_logits = tuple(heads.audio_logits(q, h) for q, h in enumerate(hidden.audio))
-    audio = next_codec_sum(audio_logits, packed.audio_target) / max(counts.audio, 1e-9)
+    if hidden.vision is not None:
+        vision = next_scale_sum(heads.vision(hidden.vision), packed.vision_target, packed.vision_weight) / max(counts.vision, 1e-9)
+    if hidden.levels:
+        logits = {level: heads.audio_logits(level, h) for level, h in zip(hidden.levels, hidden.audio, strict=True)}
+        audio = next_codec_sum(logits, packed.audio_target) / max(counts.audio, 1e-9)
     total = weights.text * text + weights.multi_token * multi_token + weights.vision * vision + weights.audio * audio
     total = total + weights.router * hidden.router_loss / max(counts.tokens, 1e-9)
     return Losses(total, text, multi_token, vision, audio)
 
 
 class NextGroupLoss:
-    """`next_group_loss` as the part that a recipe names (`train.objective`); your own class has the same call."""
+    """`next_group_loss` as the part that a recipe names (`train.objective`); your own class has the same call. A pipeline calls this one
+    on every stage, with what left it.
+    """
 
     def __call__(self, hidden: Hidden, heads: Heads, packed: PackedSequence, counts: TargetCounts, weights: Weights) -> Losses:
         return next_group_loss(hidden, heads, packed, counts, weights)

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ernie5.model.elastic import FULL, Elastic, Touched
-from ernie5.model.unified_transformer import UnifiedTransformer
+from ernie5.model.unified_transformer import Hidden, UnifiedTransformer
 from ernie5.objectives.next_group import Losses
 from ernie5.parallel.shards import Reader, Shard
 from ernie5.parallel.world import World
@@ -36,7 +36,7 @@ class StepResult:
     skipped: bool
 
 
-LossFunction = Callable[[nn.Module, MicroBatch], Losses]
+LossFunction = Callable[[Callable[..., Hidden], MicroBatch], Losses]  # of the model, or of what runs a stage of it
 
 
 class Engine(Protocol):

@@ -6,21 +6,22 @@ Random streams need no state: they are functions of seed and counters.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ernie5.data_pipelines.loader import Loader, LoaderState
 from ernie5.model.elastic_space import ElasticSpace
+from ernie5.model.heads import Heads
 from ernie5.model.router_balance import RouterBalance
 from ernie5.model.unified_transformer import Hidden, UnifiedTransformer
 from ernie5.objectives.modality_weights import EqualWeights, PosteriorWeights, Weights
-from ernie5.objectives.next_group import Losses, TargetCounts
+from ernie5.objectives.next_group import Losses, NextGroupLoss, TargetCounts
 from ernie5.parallel.engine import Engine, MicroBatch
 from ernie5.parallel.shards import Reader, Shard, WeightsOnly
-from ernie5.sequence import Kind
+from ernie5.sequence import Kind, PackedSequence
 from ernie5.train.expert_health import ExpertHealth
 
 
@@ -71,10 +72,19 @@ class Training:
         self.engine.load(WeightsOnly(reader))
 
 
-class Objective:
-    """The loss function that an engine calls for every micro-batch; it also collects what the routers did in this step."""
+LossOfHidden = Callable[[Hidden, Heads, PackedSequence, TargetCounts, Weights], Losses]
 
-    def __init__(self, loss, model: UnifiedTransformer) -> None:
+
+class Objective:
+    """The loss function that an engine calls for every micro-batch; it also collects what the routers did in this step. `model`: what this
+    process holds of it. On a stage of a pipeline `loss` sees what left that stage, so it must be a `NextGroupLoss` with its own call.
+    """
+
+    def __init__(self, loss: LossOfHidden, model: UnifiedTransformer) -> None:
+        plain = isinstance(loss, NextGroupLoss) and type(loss).__call__ is NextGroupLoss.__call__
+        if len(model.here) < model.config.num_layers and not plain:
+            raise ValueError(f"train.objective = {type(loss).__name__} wants the hidden states of the whole model, of which each process "
+                             "has some under parallel.pipeline > 1; use parallel.pipeline = 1, or the NextGroupLoss of this library")
         self.loss, self.model = loss, model
         self.counts, self.weights = TargetCounts(0.0, 0.0, 0.0, 0.0), Weights()
         self.passes: list[tuple[Tensor, Tensor, tuple[int, ...]]] = []  # load, even load, which layers they speak of
@@ -83,8 +93,8 @@ class Objective:
         """Counts of the whole global step, and this step's weights."""
         self.counts, self.weights, self.passes = counts, weights, []
 
-    def __call__(self, model: nn.Module, micro_batch: MicroBatch) -> Losses:
-        hidden: Hidden = model(micro_batch.packed, micro_batch.submodel)
+    def __call__(self, model: Callable[..., Hidden], micro_batch: MicroBatch) -> Losses:
+        hidden = model(micro_batch.packed, micro_batch.submodel)
         self.passes.append((hidden.load, hidden.even, hidden.layers))
         return self.loss(hidden, self.model.heads, micro_batch.packed, self.counts, self.weights)
 
@@ -102,5 +112,5 @@ def by_layer(parts: list[tuple[Tensor, tuple[int, ...]]], num_layers: int) -> Te
     first, _ = parts[0]
     summed = torch.zeros(num_layers, *first.shape[1:], device=first.device, dtype=torch.float64)
     for part, layers in parts:
-        summed.index_add_(0, torch.tensor(layers, device=first.device), part.to(torch.float64))
+        summed.index_add_(0, torch.tensor(layers, dtype=torch.int64, device=first.device), part.to(torch.float64))
     return summed

@@ -87,7 +87,6 @@ def test_one_process_that_nobody_launched(ranks) -> None:
     ({"tensor": 2, "expert_tensor": 2}, {}, "parallel.expert_tensor = 2"),
     ({"zero": 2}, {}, "parallel.zero = 2"),
     ({"sequence": True}, {}, "parallel.tensor = 1"),
-    ({"pipeline": 2}, {}, "parallel.pipeline = 2"),
 ], ids=str)
 def test_refusals(ranks, settings, changes, words) -> None:
     assert all(words in found for found in ranks.run(2, refused, settings, changes))

@@ -58,7 +58,7 @@ def one_step(world: World, name: str) -> tuple[TorchEngine, dict[str, torch.Tens
     balance.step(load.sum(dim=1) - even)
     assert not engine.optimizer_step(1e-3, touched(slots, MODEL) if name in SLOTS else None).skipped
     found |= {f"weight.{name}": p.detach().clone() for name, p in model.named_parameters()}
-    return engine, found | {"load": load, "bias": torch.stack(balance.biases)}
+    return engine, found | {"load": load, "bias": torch.stack([*balance.biases.values()])}
 
 
 def everything(engine: TorchEngine) -> dict[str, torch.Tensor]:
@@ -101,7 +101,8 @@ def main() -> int:
     leave, World.leave = World.leave, lambda self: None  # one process group for both jobs
     code = max(command_line(["train", recipe]) for recipe in recipes)
     run, _ = trained
-    save_file({"bias": torch.stack(run.balance.biases), "router_load": run.router_load}, out / f"run-rank-{world.rank}.safetensors")
+    bias = torch.stack([*run.balance.biases.values()])
+    save_file({"bias": bias, "router_load": run.router_load}, out / f"run-rank-{world.rank}.safetensors")
     leave(world)
     return code
 

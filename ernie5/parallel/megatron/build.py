@@ -15,21 +15,23 @@ from torch import Tensor, nn
 
 from ernie5.model.attention import Attention
 from ernie5.model.moe import MixtureOfExperts
+from ernie5.model.stage import keep, stage
 from ernie5.model.unified_transformer import UnifiedTransformer
 from ernie5.parallel.megatron import compat
 from ernie5.parallel.megatron.attention import SplitAttention
-from ernie5.parallel.megatron.chunk import WholeChunk
+from ernie5.parallel.megatron.chunk import Chunk
 from ernie5.parallel.megatron.engine import MegatronEngine
 from ernie5.parallel.megatron.groups import Groups
 from ernie5.parallel.megatron.held import Held
 from ernie5.parallel.megatron.linear import swap_linears
 from ernie5.parallel.megatron.moe import SplitMixture
-from ernie5.parallel.megatron.place import Place
+from ernie5.parallel.megatron.place import TEXT_TABLE, Place
 from ernie5.parallel.megatron.sequence import swap_layers
 from ernie5.parallel.megatron.settings import check_sizes, transformer_config
 from ernie5.parallel.megatron.shared_optimizer import pieces, share
 from ernie5.parallel.megatron.state import MegatronState
 from ernie5.parallel.plan import ParallelPlan
+from ernie5.parallel.stages import of_rank, stages_of
 from ernie5.parallel.world import World
 
 USED_IN_PART = re.compile(r".*\battention\.(query|key)_norm\.weight|.*\bmoe\.(router|shared)\..*")  # by heads, by positions
@@ -59,6 +61,8 @@ def split(model: UnifiedTransformer, plan: ParallelPlan, config: TransformerConf
     for name, parameter in model.named_parameters():
         partial = USED_IN_PART.fullmatch(name) or (plan.sequence and USED_IN_PART_BY_POSITIONS.fullmatch(name))
         parameter.sequence_parallel = bool(partial) and groups.tensor.size > 1  # type: ignore[attr-defined]  # Megatron's word for it
+        both_ends = name == TEXT_TABLE and model.config.multi_token and plan.pipeline > 1
+        parameter.shared_embedding = both_ends  # type: ignore[attr-defined]  # Megatron's word: gets a bucket of its own
 
 
 @quiet()
@@ -69,11 +73,14 @@ def build(
     """Collective. `model` is whole, with the same weights on every rank, and is taken apart."""
     compat.install()
     check_sizes(plan, model.config)
+    stages = stages_of(plan, model.config, model.vocabulary)
     groups = Groups.form(plan, world)
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors_of(model).items()}
     config = transformer_config(plan, model.config)
+    mine = of_rank(stages, plan, groups.pipeline.rank)
+    keep(model, [layer for layers in mine for layer in layers])
     split(model, plan, config, groups)
-    parts = [WholeChunk(model)]
+    parts = [Chunk(stage(model, layers) if len(mine) > 1 else model, groups, plan.sequence) for layers in mine]
     buffers = DistributedDataParallelConfig(use_distributed_optimizer=plan.zero == 1, grad_reduce_in_fp32=True)
     chunks = [DistributedDataParallel(config, buffers, part, disable_bucketing=number > 0) for number, part in enumerate(parts)]
     tensors = {part.whole_name(name): tensor for part in parts for name, tensor in tensors_of(part).items()}

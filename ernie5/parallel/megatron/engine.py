@@ -1,6 +1,7 @@
 """The Megatron engine: its schedules run our model in chunks, its gradient buffers add up, and our step or its shared one follows.
 
-    forward_backward   schedule(chunks) -> gradients added up over data ranks -> those of shared parameters over tensor ranks
+    forward_backward   schedule(chunks) -> gradients added up over data and context ranks -> those of shared parameters over tensor ranks,
+                       of the text table over both ends of the pipeline
     optimizer_step     one norm over the whole model -> all agree -> step; what was not touched is put back
 
 Nothing is scaled: losses come in divided by global counts. Ours: the order; see build.py for who makes the parts.
@@ -9,6 +10,7 @@ Nothing is scaled: losses come in divided by global counts. Ours: the order; see
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 import torch.distributed as dist
@@ -19,7 +21,7 @@ from torch import Tensor, nn
 
 from ernie5.model.elastic import Touched
 from ernie5.model.unified_transformer import UnifiedTransformer
-from ernie5.objectives.next_group import Losses
+from ernie5.parallel.context import Share
 from ernie5.parallel.engine import LossFunction, MicroBatch, StepResult
 from ernie5.parallel.megatron.groups import Axis, Groups
 from ernie5.parallel.megatron.held import Held, as_before, clip
@@ -49,18 +51,25 @@ class MegatronEngine:
         """All micro-batches of a step at once: gradients begin at zero here and are exchanged at the end."""
         for chunk in self.chunks:
             chunk.zero_grad_buffer()
-        batches = [alike(micro_batch, self.groups.expert, self.num_layers) for micro_batch in micro_batches]
-        rows, length = batches[0].packed.sample.shape
+        check_schedule(micro_batches, self.groups.pipeline.size, len(self.chunks))
+        shares = [self.share_of(micro_batch) for micro_batch in micro_batches]
+        summed = torch.zeros(5, device=self.world.device)
 
-        def forward_step(data: Iterator[MicroBatch], chunk: nn.Module):
+        def forward_step(data: Iterator[Share], chunk: nn.Module):
             with torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.bf16):
-                return chunk(loss_function, next(data)), finished
+                leaving, losses = chunk(loss_function, next(data))
+            summed.add_(losses.detached())
+            return leaving, finished
 
-        data = [iter(batches) for _ in self.chunks]
-        parts = self.schedule(forward_step_func=forward_step, data_iterator=data, model=self.chunks, num_microbatches=len(batches),
-                              seq_length=length, micro_batch_size=rows)
-        summed = torch.stack(parts).sum(dim=0) if parts else torch.zeros(5, device=self.world.device)
+        data = [iter(shares) for _ in self.chunks]
+        self.schedule(forward_step_func=forward_step, data_iterator=data, model=self.chunks, num_microbatches=len(shares),
+                      seq_length=micro_batches[0].packed.sample.numel(), micro_batch_size=1)  # our stream travels as `T 1 D`
         return self._sum(self._sum(summed, self.groups.replicas), self.groups.pipeline)
+
+    def share_of(self, micro_batch: MicroBatch) -> Share:
+        """Our positions of a micro-batch, with a sub-model that runs what those run with whom we exchange rows of experts."""
+        share = Share.of(micro_batch, self.groups.context.rank, self.groups.context.size)
+        return replace(share, micro_batch=alike(share.micro_batch, self.groups.expert, self.num_layers))
 
     def finish_gradients(self, chunks: list[DistributedDataParallel], num_tokens: Tensor | None, pg_collection: object,
                          force_all_reduce: bool = False) -> None:
@@ -69,6 +78,10 @@ class MegatronEngine:
         """
         for chunk in chunks:
             chunk.finish_grad_sync(force_all_reduce=force_all_reduce)
+            for parameter in chunk.parameters():
+                if getattr(parameter, "shared_embedding", False):  # the text table, which the last stage reads too
+                    assert self.groups.ends is not None
+                    self._sum(parameter.main_grad, self.groups.ends)
         partial = [p.main_grad for chunk in chunks for p in chunk.parameters()
                    if p.requires_grad and getattr(p, "sequence_parallel", False)]
         if partial and self.groups.tensor.size > 1:
@@ -109,9 +122,20 @@ class MegatronEngine:
         return x
 
 
-def finished(losses: Losses) -> tuple[Tensor, Tensor, Tensor]:
+def finished(total: Tensor) -> tuple[Tensor, Tensor, None]:
     """What a schedule wants of the last chunk: the loss, the tokens that it is still to be divided by (none), what to hand back."""
-    return losses.total, torch.zeros((), dtype=torch.int, device=losses.total.device), losses.detached()
+    return total, torch.zeros((), dtype=torch.int, device=total.device), None
+
+
+def check_schedule(micro_batches: Sequence[MicroBatch], num_ranks: int, num_pieces: int) -> None:
+    """ValueError for a step that a pipeline cannot run."""
+    shapes = sorted({tuple(m.packed.sample.shape) for m in micro_batches})
+    if num_ranks > 1 and len(shapes) > 1:
+        raise ValueError(f"parallel.pipeline = {num_ranks} needs micro-batches of one shape, and this step has {shapes}; use rows that "
+                         "divide every step evenly")
+    if num_pieces > 1 and len(micro_batches) % num_ranks:
+        raise ValueError(f"a step of {len(micro_batches)} micro-batches per data rank cannot be interleaved over parallel.pipeline = "
+                         f"{num_ranks} ranks; use a multiple of {num_ranks} micro-batches, or parallel.virtual_pipeline = 1")
 
 
 def take_gradients(stepper: torch.optim.Optimizer | DistributedOptimizer) -> None:

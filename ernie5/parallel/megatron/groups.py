@@ -1,6 +1,7 @@
 """Megatron's process groups for a plan: who holds the same rows, the same weights, the same experts.
 
     tensor     the same rows, parts of weights            data (with context)   the same weights, other rows
+    pipeline   the same rows, other layers                context               the same weights, other positions of the same rows
     expert     all experts together (across data, context and tensor ranks)     expert data   the same experts
 
 Experts are never cut (fine-grained ones are small), so tensor ranks are expert data ranks unless they hold other experts. Ours.
@@ -41,10 +42,14 @@ class Axis:
 
 @dataclass(frozen=True)
 class Groups:
-    """`data`: other rows; `replicas`: data and context ranks, who hold the same dense weights; `same_experts` likewise for experts."""
+    """`data`: other rows; `replicas`: data and context ranks, who hold the same dense weights; `same_experts` likewise for experts;
+    `ends`: the first and the last stage of our pipeline, for those who are one of them.
+    """
 
     tensor: Axis
     pipeline: Axis
+    context: Axis
+    ends: Axis | None
     data: Axis
     replicas: Axis
     expert: Axis
@@ -60,8 +65,10 @@ class Groups:
         parallel_state.initialize_model_parallel(
             plan.tensor, plan.pipeline, plan.virtual_pipeline if plan.virtual_pipeline > 1 else None, context_parallel_size=plan.context,
             expert_model_parallel_size=plan.expert, expert_tensor_parallel_size=1, create_gloo_process_groups=False)
+        ends = parallel_state.get_embedding_group(check_initialized=False)
         return cls(
             Axis.of(parallel_state.get_tensor_model_parallel_group()), Axis.of(parallel_state.get_pipeline_model_parallel_group()),
+            Axis.of(parallel_state.get_context_parallel_group()), None if ends is None else Axis.of(ends),
             Axis.of(parallel_state.get_data_parallel_group()),
             Axis.of(parallel_state.get_data_parallel_group(with_context_parallel=True)),
             Axis.of(parallel_state.get_expert_model_parallel_group()), Axis.of(parallel_state.get_expert_data_parallel_group()))
@@ -74,9 +81,6 @@ def check(plan: ParallelPlan) -> None:
                          "parallel.expert")
     if plan.zero > 1:
         raise ValueError(f"parallel.zero = {plan.zero}: the megatron engine shares the optimizer state alone; use parallel.zero = 0 or 1")
-    for key in ("pipeline", "virtual_pipeline", "context"):
-        if getattr(plan, key) != 1:
-            raise ValueError(f"parallel.{key} = {getattr(plan, key)} is not in the megatron engine of this version; use parallel.{key} = 1")
     if plan.sequence and plan.tensor == 1:
         raise ValueError("parallel.sequence = true shares positions among tensor ranks, and parallel.tensor = 1; use parallel.tensor >= 2 "
                          "or parallel.sequence = false")

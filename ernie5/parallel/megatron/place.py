@@ -8,6 +8,8 @@ from ernie5.model.sharding import split_dim, split_of
 from ernie5.parallel.megatron.groups import Groups
 from ernie5.parallel.shards import Shape
 
+TEXT_TABLE = "embeddings.text.weight"  # on the first stage, and on the last for the multi-token module: the first one speaks for it
+
 
 class Place(NamedTuple):
     """`shape` of the whole tensor, where ours begins, its own shape `ours`. `counts`: whether, of the ranks that hold the same because
@@ -35,4 +37,4 @@ class Place(NamedTuple):
         share = axis.share_of(shape[dim])
         at, ours = [0] * len(shape), list(shape)
         at[dim], ours[dim] = share.start, len(share)
-        return cls(shape, tuple(at), tuple(ours), counts=True, replica=same.rank)
+        return cls(shape, tuple(at), tuple(ours), counts=name != TEXT_TABLE or groups.pipeline.rank == 0, replica=same.rank)

@@ -15,6 +15,7 @@ from ernie5.model.cache import LayerCache
 from ernie5.model.elastic import SubLayer
 from ernie5.model.layer import UnifiedLayer
 from ernie5.model.moe import Routed
+from ernie5.model.multi_token import MultiToken
 from ernie5.model.unified_transformer import UnifiedTransformer
 from ernie5.parallel.megatron.groups import Axis
 
@@ -62,7 +63,7 @@ class SequenceLayer(UnifiedLayer):
 def swap_layers(model: UnifiedTransformer, axis: Axis) -> None:
     last = len(model.layers) - 1
     for index, layer in enumerate(model.layers):
-        assert isinstance(layer, UnifiedLayer)
-        model.layers[index] = SequenceLayer(layer, axis, leaves_whole=index == last or len(model.codec.levels(index)) > 0)
-    if model.multi_token is not None:
+        if isinstance(layer, UnifiedLayer):  # and is not on another stage
+            model.layers[index] = SequenceLayer(layer, axis, leaves_whole=index == last or len(model.codec.levels(index)) > 0)
+    if isinstance(model.multi_token, MultiToken):
         model.multi_token.layer = SequenceLayer(model.multi_token.layer, axis, leaves_whole=True)
