@@ -9,6 +9,7 @@ backward pass, besides weights. Time: CPU time of one thread, variants in turn w
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import statistics
 import subprocess
@@ -34,6 +35,7 @@ from ernie5.parallel.levers import apply_levers, is_weight
 from ernie5.parallel.memory import MemoryConfig
 from ernie5.uni_rope import rotation
 
+ENV = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}  # else glibc keeps freed tensors for later, and the peak is its own
 Run = Callable[[], Tensor]  # a forward pass that gives a loss
 
 
@@ -138,7 +140,7 @@ def compare(case: str, rounds: int) -> None:
             if number:
                 seconds[variant].append(time.process_time() - start)
     for variant in variants:
-        done = subprocess.run([sys.executable, __file__, "--one", case, variant], capture_output=True, text=True, check=True)
+        done = subprocess.run([sys.executable, __file__, "--one", case, variant], capture_output=True, text=True, check=True, env=ENV)
         peak, kept = map(float, done.stdout.split())
         low, middle, high = statistics.quantiles([a / b for a, b in zip(seconds["none"], seconds[variant], strict=True)], n=4)
         print(f"{variant:20}{peak:10.1f}{kept:10.1f}{statistics.median(seconds[variant]):8.3f}   {middle:.3f} ({low:.3f} – {high:.3f})",

@@ -33,7 +33,8 @@ def build_engine(
     `make_optimizer(part)` makes the optimizer of what this process holds.
     """
     check_optimizer_offload(plan, config.elastic)
-    apply_levers(model, plan.memory)
+    if plan.engine != "megatron":  # which exchanges layers first
+        apply_levers(model, plan.memory)
     match plan.engine:
         case "torch":
             from ernie5.parallel.torch_engine import TorchEngine

@@ -81,9 +81,9 @@ def _engine(plan: ParallelPlan, world_size: int, workload: Workload) -> Iterator
         other = f", or parallel.engine = {one_of(able)}" if able else ""
         yield (f"parallel.zero = {plan.zero} is nothing that parallel.engine = {plan.engine} can do; "
                f"use parallel.zero = {one_of(ZERO[plan.engine])}{other}")
-    if plan.memory.loss_chunk and plan.engine == "megatron":
-        yield (f"parallel.memory.loss_chunk = {plan.memory.loss_chunk}: parallel.engine = megatron splits the text head over tensor ranks "
-               "instead; use parallel.memory.loss_chunk = 0")
+    if plan.memory.loss_chunk and plan.tensor > 1:
+        yield (f"parallel.memory.loss_chunk = {plan.memory.loss_chunk}: parallel.tensor = {plan.tensor} splits the text head over "
+               "ranks instead; use parallel.memory.loss_chunk = 0")
     if plan.deepspeed and plan.engine != "deepspeed":
         yield (f"parallel.deepspeed sets {', '.join(sorted(plan.deepspeed))}, which parallel.engine = {plan.engine} never reads; "
                "use parallel.engine = deepspeed or leave it empty")

@@ -13,6 +13,9 @@ from functools import lru_cache
 
 from ernie5.model.config import ModelConfig, Vocabulary
 from ernie5.parallel.plan import ParallelPlan
+from ernie5.parallel.stages import partition
+
+cached_partition = lru_cache(maxsize=256)(partition)  # a search asks for the same ones again and again
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Stage:
 def stages_of(plan: ParallelPlan, model: ModelConfig, vocabulary: Vocabulary, micro_batches: int) -> list[Stage]:
     """All pipeline ranks."""
     ranks, virtual = plan.pipeline, plan.virtual_pipeline
-    pieces = partition(model.num_layers, ranks * virtual, weight_of_last(model, vocabulary))
+    pieces = cached_partition(model.num_layers, ranks * virtual, weight_of_last(model, vocabulary))
     return [Stage(rank, tuple(layer for piece in pieces[rank::ranks] for layer in piece), rank == 0, rank == ranks - 1,
                   passes_in_flight(rank, ranks, virtual, micro_batches)) for rank in range(ranks)]
 
@@ -50,20 +53,6 @@ def unlike(stages: list[Stage]) -> list[Stage]:
     for stage in stages:
         sorts.setdefault((len(stage.layers), stage.first, stage.last), stage)
     return list(sorts.values())
-
-
-@lru_cache(maxsize=256)
-def partition(num_layers: int, num_pieces: int, last: float) -> tuple[range, ...]:
-    """One layer each, then one after the other to the lightest piece, of equal ones the latest. `last`: what the last one has besides, in
-    layers.
-    """
-    counts = [1] * num_pieces
-    for _ in range(num_layers - num_pieces):
-        weights = [*counts[:-1], counts[-1] + last]
-        lightest = min(weights)
-        counts[max(piece for piece, weight in enumerate(weights) if weight == lightest)] += 1
-    ends = [sum(counts[: piece + 1]) for piece in range(num_pieces)]
-    return tuple(range(end - count, end) for count, end in zip(counts, ends, strict=True))
 
 
 def weight_of_last(model: ModelConfig, vocabulary: Vocabulary) -> float:

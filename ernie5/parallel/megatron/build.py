@@ -17,6 +17,7 @@ from ernie5.model.attention import Attention
 from ernie5.model.moe import MixtureOfExperts
 from ernie5.model.stage import keep, stage
 from ernie5.model.unified_transformer import UnifiedTransformer
+from ernie5.parallel.levers import apply_levers
 from ernie5.parallel.megatron import compat
 from ernie5.parallel.megatron.attention import SplitAttention
 from ernie5.parallel.megatron.chunk import Chunk
@@ -80,6 +81,7 @@ def build(
     mine = of_rank(stages, plan, groups.pipeline.rank)
     keep(model, [layer for layers in mine for layer in layers])
     split(model, plan, config, groups)
+    apply_levers(model, plan.memory)
     parts = [Chunk(stage(model, layers) if len(mine) > 1 else model, groups, plan.sequence) for layers in mine]
     buffers = DistributedDataParallelConfig(use_distributed_optimizer=plan.zero == 1, grad_reduce_in_fp32=True)
     chunks = [DistributedDataParallel(config, buffers, part, disable_bucketing=number > 0) for number, part in enumerate(parts)]
