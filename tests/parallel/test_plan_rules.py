@@ -56,7 +56,8 @@ def test_what_can_be(world, plan) -> None:
     (2, MEGATRON | {"zero": 3}, "use parallel.zero = 0 or 1, or parallel.engine = torch or deepspeed"),
     (2, {"deepspeed": {"steps_per_print": 7}}, "parallel.deepspeed sets steps_per_print, which parallel.engine = torch never reads"),
     (2, {"engine": "deepspeed", "deepspeed": {"fp16": {"enabled": True}}}, "use train.precision = bf16"),
-    (2, MEGATRON | {"tensor": 2, "memory": {"loss_chunk": 64}}, "parallel.tensor = 2 splits the text head over ranks instead; use parallel.memory.loss_chunk = 0"),
+    (2, MEGATRON | {"tensor": 2, "memory": {"loss_chunk": 64}},
+        "parallel.tensor = 2 splits the text head over ranks instead; use parallel.memory.loss_chunk = 0"),
     # world
     (6, MEGATRON | {"tensor": 4}, "parallel.tensor = 4 ranks must divide the 6 process(es); start 4 of them or a multiple, or use a "
         "product of 1, 2, 3 or 6"),
