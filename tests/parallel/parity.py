@@ -81,7 +81,7 @@ def run_steps(engine: Engine, steps: range, elastic: bool, model: ModelConfig = 
         load, even = (engine.sum_over_world(of(model.num_moe_layers)) for of in (objective.load, objective.even))
         balance.step(load.sum(dim=1) - even)
         norms.append(result.grad_norm)
-    return torch.stack(losses), tuple(norms), load
+    return torch.stack(losses) if losses else torch.zeros(0, 5), tuple(norms), load
 
 
 def train(world: World, settings: dict, elastic: bool = False, steps: int = 5, start: dict[str, torch.Tensor] | None = None,
