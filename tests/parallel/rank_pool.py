@@ -8,6 +8,7 @@ first rank that fails is raised here, with its traceback; the processes are then
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import sys
@@ -98,6 +99,7 @@ def serve(connection: Connection) -> None:
             os.environ.update(RANK=str(rank), WORLD_SIZE=str(size), LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
             dist.init_process_group("gloo", rank=rank, world_size=size)
             answer = (True, getattr(import_module(module), name)(World.join("cpu"), *args))
+            gc.collect()  # engines are cycles that hold process groups, and every group has threads: hundreds of them after a while
             dist.barrier()
             dist.destroy_process_group()
         except BaseException:
