@@ -3,7 +3,8 @@
     pool.run(2, function, *args) -> [result of rank 0, result of rank 1]
 
 The function gets a `World` first and must be importable by name (a module of tests/); arguments and results are copied. The error of the
-first rank that fails is raised here, with its traceback; the processes are then replaced, because the others may hang in a collective.
+first rank that fails is raised here, with its traceback; the processes are then replaced, because the others may hang in a collective. So
+are processes in which engines have left many threads behind, because they slow each other down.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 HERE = Path(__file__).parent
 SPAWN = get_context("spawn")
 LIMIT_S = 240
+MOST_THREADS = 90
 
 
 class RankFailed(RuntimeError):
@@ -46,6 +48,7 @@ class RankPool:
         for rank, (_, connection) in enumerate(self.ranks[:size]):
             connection.send((rank, size, port, function.__module__, function.__name__, args))
         results: dict[int, Any] = {}
+        threads = 0
         while len(results) < size:
             waiting = {connection: rank for rank, (_, connection) in enumerate(self.ranks[:size]) if rank not in results}
             ready = wait(list(waiting), timeout=LIMIT_S)
@@ -55,12 +58,15 @@ class RankPool:
             for connection in ready:
                 rank = waiting[connection]
                 try:
-                    good, results[rank] = connection.recv()
+                    good, results[rank], found = connection.recv()
+                    threads = max(threads, found)
                 except EOFError:
                     good, results[rank] = False, "the process died"
                 if not good:
                     self.close()
                     raise RankFailed(f"rank {rank} of {size}: {results[rank]}")
+        if threads > MOST_THREADS:
+            self.close()
         return [results[rank] for rank in range(size)]
 
     def close(self) -> None:
@@ -104,4 +110,4 @@ def serve(connection: Connection) -> None:
             dist.destroy_process_group()
         except BaseException:
             answer = (False, traceback.format_exc())
-        connection.send(answer)
+        connection.send((*answer, len(os.listdir("/proc/self/task")) if sys.platform == "linux" else 0))
