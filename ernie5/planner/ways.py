@@ -37,7 +37,7 @@ def changed(plan: ParallelPlan, job: Job) -> Iterator[tuple[str, Estimate]]:
         yield "parallel.memory.recompute = selective", estimate(replace(plan, memory=replace(memory, recompute="selective")), job)
     if memory.recompute != "full":
         yield "parallel.memory.recompute = full", estimate(replace(plan, memory=replace(memory, recompute="full")), job)
-    if not memory.loss_chunk:
+    if not memory.loss_chunk and plan.tensor == 1:
         yield "parallel.memory.loss_chunk = 1024", estimate(replace(plan, memory=replace(memory, loss_chunk=1024)), job)
     if work.rows_of_micro_batch(plan.data_size(job.world_size)) > 1:
         smaller = replace(job, workload=replace(work, micro_rows=1))

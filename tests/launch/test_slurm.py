@@ -56,7 +56,7 @@ def test_the_script_is_kept_and_submitted(here, capsys) -> None:
 
 
 @pytest.mark.parametrize(("words", "message"), [
-    (["--processes", "4", "train.rows=6"], "train.rows = 6"), (["--processes", "0"], "--processes 0 must be at least 1"),
+    (["--processes", "4", "train.rows=6"], "must divide the 6 rows of a step"), (["--processes", "0"], "--processes 0 must be at least 1"),
     (["--restarts", "-1"], "--restarts -1 must be at least 0"), (["--print"], "add --slurm"),
     (["--nodes", "2"], "needs --master HOST:PORT"), (["train.watchdog_s=-1"], "train.watchdog_s = -1"),
     (["--nodes", "2", "--master", "a:1", "--node-rank", "2"], "needs --node-rank 0 to 1"),
