@@ -15,7 +15,7 @@ types:
 fast:
 	$(PYTHON) -m pytest -q -m "not slow"
 
-test:                         ## everything, <= 10 minutes on two cores
+test:                         ## everything, <= 15 minutes on two cores
 	$(PYTHON) -m pytest -q
 
 wheel:                        ## dist/*.whl

@@ -17,3 +17,10 @@ def ranks():
 def references() -> dict[bool, Trained]:
     """Five steps on one process, with and without sub-models."""
     return {elastic: alone(elastic) for elastic in (False, True)}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs other processes is slow; this hook sees the tests of all folders."""
+    for item in items:
+        if "ranks" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
