@@ -33,11 +33,15 @@ def stages_of(plan: ParallelPlan, model: ModelConfig, vocabulary: Vocabulary) ->
         raise ValueError(
             f"parallel.pipeline = {plan.pipeline} x parallel.virtual_pipeline = {plan.virtual_pipeline} makes {num_stages} stages, each "
             f"with a layer of its own, and model.num_layers = {model.num_layers}; use a product of at most {model.num_layers}")
+    return partition(model.num_layers, num_stages, weight_of_last(model, vocabulary))
+
+
+def weight_of_last(model: ModelConfig, vocabulary: Vocabulary) -> float:
+    """Text head and multi-token module, in layers by their matrix parameters per token."""
     attention = 2 * model.dim * model.head_dim * (model.num_heads + model.num_kv_heads)
     layer = attention + 3 * model.dim * model.expert_dim * (model.top_k + model.num_shared_experts)
     head = model.dim * vocabulary.text
-    last = (head + model.multi_token * (layer + head)) / layer
-    return partition(model.num_layers, num_stages, last)
+    return (head + model.multi_token * (layer + head)) / layer
 
 
 def of_rank(stages: list[range], plan: ParallelPlan, rank: int) -> list[range]:

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from ernie5.model.config import ModelConfig, Vocabulary
 from ernie5.parallel.plan import ParallelPlan
-from ernie5.parallel.stages import partition
+from ernie5.parallel.stages import partition, weight_of_last
 
 cached_partition = lru_cache(maxsize=256)(partition)  # a search asks for the same ones again and again
 
@@ -53,14 +53,6 @@ def unlike(stages: list[Stage]) -> list[Stage]:
     for stage in stages:
         sorts.setdefault((len(stage.layers), stage.first, stage.last), stage)
     return list(sorts.values())
-
-
-def weight_of_last(model: ModelConfig, vocabulary: Vocabulary) -> float:
-    """Text head and multi-token module, in layers by their matrix parameters per token."""
-    attention = 2 * model.dim * model.head_dim * (model.num_heads + model.num_kv_heads)
-    layer = attention + 3 * model.dim * model.expert_dim * (model.top_k + model.num_shared_experts)
-    head = model.dim * vocabulary.text
-    return (head + model.multi_token * (layer + head)) / layer
 
 
 @dataclass(frozen=True)

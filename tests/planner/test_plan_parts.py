@@ -8,12 +8,12 @@ from tiny_world import SMALL, VOCABULARY, small_model
 
 from ernie5.model.config import ModelConfig
 from ernie5.parallel.plan import ParallelPlan
-from ernie5.parallel.stages import partition
+from ernie5.parallel.stages import partition, weight_of_last
 from ernie5.planner.content import Content
 from ernie5.planner.hardware import HARDWARE, hardware_named
 from ernie5.planner.links import Group, Groups, all_reduce, all_to_all, gather, send
 from ernie5.planner.parameters import ParameterTable, state_bytes
-from ernie5.planner.placement import Stage, passes_in_flight, stages_of, unlike, weight_of_last
+from ernie5.planner.placement import Stage, passes_in_flight, stages_of, unlike
 from ernie5.planner.traffic import gradient_traffic, pass_traffic
 from ernie5.train.mfu import peak_flops
 

@@ -32,6 +32,10 @@ class Fragment:
         """The same stretch of a tensor that is laid out like `flat`."""
         return flat.narrow(0, self.at, self.n)
 
+    def put(self, flat: Tensor, whole: Tensor) -> None:
+        """Our stretch of a whole tensor into one that is laid out like `flat`."""
+        self.of(flat).copy_(whole.flatten()[self.start : self.start + self.n])
+
     def rows(self, rows: list[int], row_size: int) -> Tensor:
         """Where in `flat` the elements of these rows of the parameter lie, as far as we keep them."""
         whole = torch.cat([torch.arange(row * row_size, (row + 1) * row_size) for row in rows])

@@ -25,10 +25,7 @@ def shards_of_flat(
 ) -> Iterator[Shard]:
     """Every rank takes part in gathering each tensor; tensor i is handed out by rank i modulo their number."""
     steps = step_counts(model, optimizer, fragments, world)
-    by_name: dict[str, list[Fragment]] = {name: [] for name, _ in model.named_parameters()}
-    for fragment in fragments:
-        by_name[fragment.name].append(fragment)
-    for number, (name, mine) in enumerate(by_name.items()):
+    for number, (name, mine) in enumerate(by_name(model, fragments).items()):
         ours = number % world.size == world.rank
         found = {f"model.{name}": [(f, f.flat) for f in mine]}
         if name in steps:
@@ -68,27 +65,37 @@ def load_flat(model: nn.Module, optimizer: torch.optim.Optimizer, fragments: lis
     check_names(parts, reader)
     for flat in {id(f.flat): f.flat for f in fragments}.values():
         optimizer.state[flat] = fresh_moments(flat)
-    for fragment in fragments:
-        stretch = slice(fragment.start, fragment.start + fragment.n)
-        fragment.of(fragment.flat).copy_(reader.read(f"model.{fragment.name}").flatten()[stretch])
-        state = optimizer.state[fragment.flat]
-        if f"optimizer.step.{fragment.name}" in reader.shapes:
-            state["step"].copy_(reader.read(f"optimizer.step.{fragment.name}"))
-            for slot in MOMENTS:
-                fragment.of(state[slot]).copy_(reader.read(f"optimizer.{slot}.{fragment.name}").flatten()[stretch])
-    _low_precision_copies(model, parts, reader)
-
-
-def _low_precision_copies(model: nn.Module, parts: Parts, reader: Reader) -> None:
-    """The weights that the model computes with: whole tensors, or this rank's slice of them under ZeRO 3; and the buffers."""
-    parameters = dict(model.named_parameters())
+    stretches, parameters = by_name(model, fragments), dict(model.named_parameters())
     for name in parts:
-        whole = reader.read(f"model.{name}")
+        weight = reader.read(f"model.{name}")
         if name not in parameters:
-            model.get_buffer(name).copy_(whole)
-        elif (slice_ := getattr(parameters[name], "ds_tensor", None)) is not None:
-            start = dist.get_rank() * slice_.numel()
-            mine = whole.flatten()[start : start + slice_.numel()]
-            slice_.view(-1)[: mine.numel()].copy_(mine)
-        else:
-            parameters[name].copy_(whole)
+            model.get_buffer(name).copy_(weight)
+            continue
+        computed_with(parameters[name], weight)
+        moments = {slot: reader.read(f"optimizer.{slot}.{name}") for slot in MOMENTS if f"optimizer.{slot}.{name}" in reader.shapes}
+        for fragment in stretches[name]:
+            fragment.put(fragment.flat, weight)
+            state = optimizer.state[fragment.flat]
+            if moments:
+                state["step"].copy_(reader.read(f"optimizer.step.{name}"))
+            for slot, moment in moments.items():
+                fragment.put(state[slot], moment)
+
+
+def computed_with(parameter: Tensor, weight: Tensor) -> None:
+    """Fill what the model computes with: the whole tensor, or this rank's slice of it under ZeRO 3."""
+    mine = getattr(parameter, "ds_tensor", None)
+    if mine is None:
+        parameter.copy_(weight)
+    else:
+        start = dist.get_rank() * mine.numel()
+        values = weight.flatten()[start : start + mine.numel()]
+        mine.view(-1)[: values.numel()].copy_(values)
+
+
+def by_name(model: nn.Module, fragments: list[Fragment]) -> dict[str, list[Fragment]]:
+    """This rank's stretches of every parameter; a parameter may have none here."""
+    found: dict[str, list[Fragment]] = {name: [] for name, _ in model.named_parameters()}
+    for fragment in fragments:
+        found[fragment.name].append(fragment)
+    return found
