@@ -14,7 +14,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-Shape = tuple[int, ...]
+from ernie5.run.boxes import Shape, slices
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class InMemory:
 
     def read(self, name: str, at: Shape | None = None, shape: Shape | None = None) -> Tensor:
         whole = self.tensors[name]
-        return whole if at is None or shape is None else whole[tuple(slice(a, a + n) for a, n in zip(at, shape, strict=True))]
+        return whole if at is None or shape is None else whole[slices((at, shape), (0,) * whole.ndim)]
 
 
 class WeightsOnly:
@@ -82,7 +82,7 @@ def assemble(shards: Iterable[Shard]) -> dict[str, Tensor]:
     whole: dict[str, Tensor] = {}
     filled: dict[str, int] = {}
     for shard in shards:
-        box = tuple(slice(a, a + n) for a, n in zip(shard.at, shard.data.shape, strict=True))
+        box = slices((shard.at, tuple(shard.data.shape)), (0,) * len(shard.shape))
         if shard.name not in whole:
             whole[shard.name], filled[shard.name] = shard.data.new_zeros(shard.shape), 0
         if tuple(whole[shard.name].shape) != shard.shape or tuple(whole[shard.name][box].shape) != tuple(shard.data.shape):

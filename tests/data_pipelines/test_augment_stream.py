@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from make_media import image_bytes, sound_bytes
+from test_loader import FakeText
 from tiny_world import CODEBOOK_SIZE, CODEBOOKS, WIDTHS, grouping, quantizer
 
 from ernie5.config import load_config
@@ -29,13 +30,6 @@ ALL = ("crop={area: [0.3, 1], aspect: [0.8, 1.25]}", "speed=0.3", "caption=true"
 SHAPE = BatchShape(4, 96, 2)
 NUM = {"pairs": 12, "sounds": 6, "plain": 5}
 BAD = ("pairs/pairs-000000/3", "pairs/pairs-000000/7")
-
-
-class FakeText:
-    modality = Modality.TEXT
-
-    def encode(self, media: str) -> torch.Tensor:
-        return torch.tensor([12 + ord(c) % 40 for c in media])
 
 
 class FakeVision:
