@@ -117,7 +117,8 @@ class PartConfig:
 @dataclass(frozen=True)
 class TokenizersConfig:
     """Sizes and training of the tokenizers. `max_media` bounds how many media of a kind they are trained on; `side_by_side` trains vision
-    and audio in two processes at once; `parts` replaces `text`, `vision` or `audio` by your own.
+    and audio in two processes at once; every `checkpoint_every` steps their training is saved (0: only when it is stopped); `parts`
+    replaces `text`, `vision` or `audio` by your own.
     """
 
     text: TextTokenizerConfig = TextTokenizerConfig()
@@ -125,6 +126,7 @@ class TokenizersConfig:
     audio: AudioTokenizerConfig = AudioTokenizerConfig()
     max_media: int = 4096
     side_by_side: bool = True
+    checkpoint_every: int = 500
     parts: dict[str, PartConfig] = field(default_factory=dict)
 
 

@@ -57,6 +57,10 @@ class Tokenizer(Protocol):
 
     modality: Modality
 
+    @property
+    def fingerprint(self) -> str:
+        """Hexadecimal digits over settings and weights: equal fingerprints, equal codes."""
+
     def encode(self, media): ...
 
     def decode(self, codes): ...

@@ -7,10 +7,12 @@ Report: silent.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from ernie5.tokenizers.optimizer_tensors import load_optimizer, optimizer_tensors
 
 
 class MuonWithAdamW:
@@ -40,6 +42,15 @@ class MuonWithAdamW:
             for group in optimizer.param_groups:
                 group["lr"] = base * factor
             optimizer.step()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The moments of both, by name."""
+        return {**optimizer_tensors(self.muon, "muon"), **optimizer_tensors(self.adamw, "adamw")}
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """What `tensors` gave."""
+        load_optimizer(self.muon, tensors, "muon")
+        load_optimizer(self.adamw, tensors, "adamw")
 
 
 def flat_then_linear(step: int, num_steps: int, *, warmup: int, flat: float, last: float = 0.02) -> float:

@@ -16,6 +16,7 @@ from ernie5 import __version__
 from ernie5.cli import ablate, analyze, data, evaluate, export, launch, plan, recipes, resume, sample, tokenizer, train
 from ernie5.cli.parsing import add_subparsers, check_words, command_line, list_commands
 from ernie5.run.failure import EXIT_CRASHED, EXIT_INTERRUPTED, EXIT_MISTAKE, Failure
+from ernie5.run.signals import EXIT_STOPPED
 
 COMMANDS = (train, launch, resume, plan, ablate, sample, evaluate, export, analyze, data, tokenizer, recipes)
 
@@ -44,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         failure.note()
         if os.environ.get("ERNIE5_LAUNCHED") == "1":
             return failure.code
-        if os.environ.get("ERNIE5_DEBUG") == "1" or failure.code not in (EXIT_MISTAKE, EXIT_INTERRUPTED):
+        if os.environ.get("ERNIE5_DEBUG") == "1" or failure.code not in (EXIT_MISTAKE, EXIT_INTERRUPTED, EXIT_STOPPED):
             raise
         print(f"ernie5: {failure.message}", file=sys.stderr)
         return failure.code

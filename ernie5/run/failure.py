@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ernie5.run.secrets import mask
+from ernie5.run.signals import EXIT_STOPPED, Stopped
 
 ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
 EXIT_CRASHED, EXIT_MISTAKE, EXIT_HUNG, EXIT_INTERRUPTED = 1, 2, 124, 130
@@ -37,6 +38,8 @@ class Failure:
         match error:
             case KeyboardInterrupt():
                 code, message = EXIT_INTERRUPTED, "interrupted"
+            case Stopped():
+                code, message = EXIT_STOPPED, str(error)
             case OSError() if error.strerror:
                 code, message = EXIT_MISTAKE, (f"{error.filename}: " if error.filename else "") + error.strerror.lower()
             case OSError() | ValueError():
@@ -48,9 +51,9 @@ class Failure:
         return cls(code, mask(message), mask(text), now)
 
     def note(self) -> None:
-        """Write it for the launcher, if there is one and this process has noted nothing yet."""
+        """Write it for the launcher, if there is one and this process has noted nothing yet; a stop is no failure."""
         path = os.environ.get(ERROR_FILE)
-        if not path:
+        if not path or self.code == EXIT_STOPPED:
             return
         extra = {"py_callstack": self.text, "timestamp": str(self.time_ns // 10**9)}
         content = {"message": {"message": self.message, "extraInfo": extra}, "code": self.code, "time_ns": self.time_ns}

@@ -21,6 +21,10 @@ EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: run me again and I go on
 SECOND_AFTER_S = 1.0
 
 
+class Stopped(Exception):
+    """A long job was asked to stop and has saved; the message says how far it came. Ends the process with EXIT_STOPPED."""
+
+
 class StopRequest:
     """`requested` turns True after the first SIGTERM or SIGINT; the former handlers are back when the block ends.
 

@@ -2,35 +2,35 @@
 
 Two processes of one thread each use two cores far better than one process of two threads (measured: docs/experiments.md).
 A kind of medium that no source holds gets an untrained tokenizer, and a warning: the model needs its sizes, the data never use it.
+What a stopped or killed training saved is taken up again by the same command, bit for bit (tokenizers/fit.py).
 """
 
 from __future__ import annotations
 
 import logging
-import multiprocessing
-import os
 import shutil
-from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
-import torch
-
-from ernie5.config import load_config, to_plain
+from ernie5.config import fingerprint, load_config, to_plain
 from ernie5.data_pipelines.quarantine import Quarantine
-from ernie5.recipe import Recipe
+from ernie5.recipe import Recipe, TokenizersConfig
 from ernie5.run.folder import RunFolder
 from ernie5.sequence import Modality
 from ernie5.tokenizers.audio.codec import AudioCodec
 from ernie5.tokenizers.audio.train import train_audio_codec
+from ernie5.tokenizers.fit import Saves
 from ernie5.tokenizers.text_training import train_text_tokenizer
 from ernie5.tokenizers.vision.train import train_vision_tokenizer
 from ernie5.train.prepare import make_demo, media_of, missing_tokenizers, open_training_sources, parts_folder
+from ernie5.train.side_by_side import side_by_side
 
 log = logging.getLogger(__name__)
+SAVES = "training"  # in the folder of an unfinished tokenizer
 
 
 def prepare(recipe: Recipe) -> None:
-    """Make everything that is missing. Called by one process; the others wait."""
+    """Make everything that is missing. Called by one process; the others wait. Stopped: a signal came, and what was trained is saved."""
     make_demo(recipe)
     missing = missing_tokenizers(recipe)
     if "text" in missing:
@@ -39,26 +39,19 @@ def prepare(recipe: Recipe) -> None:
     if len(heavy) < 2 or not recipe.tokenizers.side_by_side:
         for kind in heavy:
             train_one(recipe, kind)
-        return
-    threads = max(1, torch.get_num_threads() // len(heavy))
-    with ProcessPoolExecutor(len(heavy), mp_context=multiprocessing.get_context("spawn")) as pool:
-        jobs = [pool.submit(_train_in_child, to_plain(recipe), kind, threads) for kind in heavy]
-        for job in jobs:
-            job.result()
+    else:
+        side_by_side(_train_in_child, [(to_plain(recipe), kind) for kind in heavy])
 
 
-def _train_in_child(plain: dict, kind: str, threads: int) -> None:
-    os.environ["ERNIE5_PROGRESS"] = "lines"  # two bars cannot share a terminal
-    torch.set_num_threads(threads)
+def _train_in_child(plain: dict, kind: str) -> None:
     train_one(load_config(Recipe, plain), kind)
 
 
 def train_one(recipe: Recipe, kind: str) -> None:
-    """Train one tokenizer and put its folder in place when complete."""
+    """Train one tokenizer, from where an earlier attempt was, and put its folder in place when complete."""
     final = parts_folder(recipe).tokenizers / kind
     half = final.with_name(f".{kind}-half")
-    shutil.rmtree(half, ignore_errors=True)
-    half.mkdir(parents=True)
+    saves = Saves(half / SAVES, _settings(recipe, kind), recipe.tokenizers.checkpoint_every)
     quarantine = Quarantine(RunFolder(Path(recipe.run.folder)).logs / "quarantine.jsonl", recipe.data.tolerance)
     corpus = open_training_sources(recipe, quarantine)
     config, at_most = recipe.tokenizers, recipe.tokenizers.max_media
@@ -70,15 +63,23 @@ def train_one(recipe: Recipe, kind: str) -> None:
             clips = list(media_of(corpus, {Modality.VIDEO}, at_most))
             if not images and not clips:
                 _say_untrained(kind)
-            train_vision_tokenizer(config.vision, images, clips, seed=recipe.run.seed).save(half)
+            train_vision_tokenizer(config.vision, images, clips, seed=recipe.run.seed, saves=saves).save(half)
         case "audio":
             sounds = list(media_of(corpus, {Modality.AUDIO}, at_most))
             if sounds:
-                train_audio_codec(config.audio.codec, sounds, seed=recipe.run.seed, training=config.audio.training).save(half)
+                train_audio_codec(config.audio.codec, sounds, seed=recipe.run.seed, training=config.audio.training, saves=saves).save(half)
             else:
                 _say_untrained(kind)
                 AudioCodec(config.audio.codec).save(half)
+    shutil.rmtree(saves.folder, ignore_errors=True)
     half.rename(final)
+
+
+def _settings(recipe: Recipe, kind: str) -> str:
+    """What a half-trained tokenizer depends on: a checkpoint of anything else is not taken up."""
+    usual = TokenizersConfig()
+    tokenizers = replace(recipe.tokenizers, side_by_side=usual.side_by_side, checkpoint_every=usual.checkpoint_every)
+    return f"{kind}-{recipe.run.seed}-{fingerprint(tokenizers)}-{fingerprint(recipe.data)}"
 
 
 def _say_untrained(kind: str) -> None:

@@ -44,6 +44,10 @@ class ResidualQuantizer(nn.Module):
         self.register_buffer("counts", torch.ones(num_codebooks, codebook_size), persistent=False)     # Q K   averages, for training only
         self.register_buffer("sums", torch.zeros(num_codebooks, codebook_size, dim), persistent=False)  # Q K d
 
+    def learned(self) -> dict[str, Tensor]:
+        """All that `learn` moves, by name: the codebooks, and the averages that no trained codec needs."""
+        return {"codebooks": self.codebooks, "codebook_counts": self.counts, "codebook_sums": self.sums}
+
     @torch.no_grad()
     def forward(self, latents: Tensor) -> Quantized:
         """float `n f d` -> codes and values, without gradient."""

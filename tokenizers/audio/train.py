@@ -9,7 +9,7 @@ Letters: n sounds, s samples, f codec frames, t short frames, b bins, d latent w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,12 +17,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ernie5.run.progress import progress
 from ernie5.run.random_streams import stream
 from ernie5.tokenizers.audio import losses
 from ernie5.tokenizers.audio.codec import AudioCodec, AudioCodecConfig
 from ernie5.tokenizers.audio.spectrogram import magnitudes_of
 from ernie5.tokenizers.audio.teacher import AudioTeacher, LogMelTeacher, WhisperTeacher
+from ernie5.tokenizers.fit import Saves, fit
 from ernie5.tokenizers.muon import MuonWithAdamW, flat_then_linear
 
 
@@ -77,8 +77,10 @@ def train_audio_codec(
     seed: int,
     training: AudioCodecTraining | None = None,
     teacher: AudioTeacher | None = None,
+    saves: Saves | None = None,
 ) -> AudioCodec:
-    """A codec for sounds like these, each float `s` at the codec's rate. `teacher` takes the place of the one that `training` names.
+    """A codec for sounds like these, each float `s` at the codec's rate. `teacher` takes the place of the one that `training` names. With
+    `saves`, an interrupted training goes on exactly.
 
     ValueError for an empty corpus or a sound that is not one float row with at least one sample.
     """
@@ -90,9 +92,7 @@ def train_audio_codec(
         codec = AudioCodec(config)
         projection = nn.Linear(config.latent_dim, teacher.dim) if teacher else None
     trainer = _Trainer(codec, projection, teacher, sounds, training, seed)
-    with progress("audio codec", total=training.num_steps) as bar:
-        for step in range(training.num_steps):
-            bar.advance(1, loss=f"{trainer.step(step):.4f}")
+    fit(trainer, "audio codec", saves)
     return codec.eval().requires_grad_(False)
 
 
@@ -102,9 +102,9 @@ class _Trainer:
     def __init__(self, codec: AudioCodec, projection: nn.Linear | None, teacher: AudioTeacher | None, sounds: Sequence[Tensor],
                  training: AudioCodecTraining, seed: int) -> None:
         self.codec, self.projection, self.teacher = codec, projection, teacher
-        self.sounds, self.training, self.seed = sounds, training, seed
-        parameters = [*codec.parameters(), *(projection.parameters() if projection else ())]
-        self.optimizer = MuonWithAdamW(parameters, matrix_lr=training.matrix_lr, vector_lr=training.vector_lr)
+        self.sounds, self.training, self.seed, self.num_steps = sounds, training, seed, training.num_steps
+        self.parts = nn.ModuleDict({"codec": codec, **({"projection": projection} if projection else {})})
+        self.optimizer = MuonWithAdamW(self.parts.parameters(), matrix_lr=training.matrix_lr, vector_lr=training.vector_lr)
         self.first_quantized = min(round(training.warm_share * training.num_steps), training.num_steps - 1)
         if teacher:
             taught = teacher.features(self.batch(0))
@@ -119,16 +119,34 @@ class _Trainer:
         pieces = [sound[start:start + length].float() for sound, start in zip(chosen, starts, strict=True)]
         return torch.stack([F.pad(piece, (0, length - len(piece))) for piece in pieces])
 
-    def step(self, step: int) -> float:
+    def step(self, step: int) -> dict[str, float]:
         """One update; the loss before it."""
         if step == self.first_quantized:
             self._start_codebooks()
         factor = flat_then_linear(step, self.training.num_steps, warmup=self.training.warmup_steps, flat=self.training.flat_share)
+        before = {name: value.clone() for name, value in self.codec.quantizer.learned().items()}
         loss = self._loss(self.batch(step), step)
         self.optimizer.zero_grad()
         loss.backward()
-        self.optimizer.step(factor)
-        return float(loss.detach())
+        norm = nn.utils.get_total_norm(p.grad for p in self.parts.parameters() if p.grad is not None)
+        if torch.isfinite(norm) and torch.isfinite(loss):
+            self.optimizer.step(factor)
+        else:
+            for name, value in self.codec.quantizer.learned().items():
+                value.copy_(before[name])
+            loss = loss * torch.nan
+        return {"loss": float(loss.detach()), "grad_norm": float(norm)}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that moves."""
+        return {**self.parts.state_dict(), **self.codec.quantizer.learned(), **self.optimizer.tensors()}
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """What `tensors` gave."""
+        self.parts.load_state_dict({name: tensors[name] for name in self.parts.state_dict()})
+        for name, value in self.codec.quantizer.learned().items():
+            value.copy_(tensors[name])
+        self.optimizer.load(tensors)
 
     def _loss(self, sounds: Tensor, step: int) -> Tensor:
         training, autoencoder = self.training, self.codec.autoencoder

@@ -10,13 +10,13 @@ Letters: n items, t frames, t' latent frames, c channels, d bits, h w pixels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from ernie5.run.progress import progress
 from ernie5.run.random_streams import torch_generator
+from ernie5.tokenizers.fit import Saves, fit
 from ernie5.tokenizers.muon import MuonWithAdamW, flat_then_linear
 from ernie5.tokenizers.vision.batches import MediaBatches
 from ernie5.tokenizers.vision.causal_autoencoder import CausalAutoencoder, inflate
@@ -30,11 +30,13 @@ NUM_FEATURE_PICTURES = 512  # give the mean and deviation of every feature chann
 
 
 def train_vision_tokenizer(
-    config: VisionTokenizerConfig, images: Sequence[Tensor], clips: Sequence[Tensor], *, seed: int, title: str = "vision tokenizer"
+    config: VisionTokenizerConfig, images: Sequence[Tensor], clips: Sequence[Tensor], *, seed: int, title: str = "vision tokenizer",
+    saves: Saves | None = None,
 ) -> VisionGenerationTokenizer:
     """images: uint8 `1 c h w`, clips: uint8 `t c h w`. Without images, stage 1 sees frames of clips; without clips, stage 2 is left out.
 
-    Without either, the tokenizer is returned untrained. ValueError for media that the strides do not divide.
+    Without either, the tokenizer is returned untrained. With `saves`, an interrupted training goes on exactly. ValueError for media that
+    the strides do not divide.
     """
     for medium in (*images, *clips):
         check_media(medium, config.autoencoder)
@@ -46,7 +48,8 @@ def train_vision_tokenizer(
         tokenizer = VisionGenerationTokenizer(sizes)
     if pictures:
         batches = [MediaBatches(pictures, config.image_batch, seed=seed, purpose="vision tokenizer images")]
-        _fit(config, image, tokenizer.quantizer, batches, [1.0], config.image_steps, f"{title}, images")
+        stage = Stage(config, image, tokenizer.quantizer, batches, [1.0], config.image_steps)
+        fit(stage, f"{title}, images", saves and saves.stage("images"))
     inflate(image, tokenizer.autoencoder)
     if clips:
         batches = [
@@ -54,32 +57,51 @@ def train_vision_tokenizer(
             MediaBatches(clips, config.video_clips, seed=seed, purpose="vision tokenizer clips"),
         ]
         shares = [1 - config.clip_share, config.clip_share]
-        _fit(config, tokenizer.autoencoder, tokenizer.quantizer, batches, shares, config.video_steps, f"{title}, clips")
+        stage = Stage(config, tokenizer.autoencoder, tokenizer.quantizer, batches, shares, config.video_steps)
+        fit(stage, f"{title}, clips", saves and saves.stage("clips"))
     tokenizer.eval().requires_grad_(False)
     if pictures:
         tokenizer.standardise_features(pictures[:NUM_FEATURE_PICTURES])
     return tokenizer
 
 
-def _fit(
-    config: VisionTokenizerConfig, model: CausalAutoencoder, quantizer: MultiscaleResidualQuantizer,
-    sources: list[MediaBatches], shares: list[float], num_steps: int, title: str,
-) -> None:
-    """One stage: `num_steps` updates of `model` and of the statistics of `quantizer`."""
-    model.train()
-    optimizer = MuonWithAdamW(
-        model.parameters(), matrix_lr=config.matrix_lr, vector_lr=config.vector_lr, weight_decay=config.weight_decay
-    )
-    with progress(title, total=num_steps) as bar:
-        for step in range(num_steps):
-            media = [to_float(source.draw(step)) for source in sources]
-            loss = training_loss(config, model, quantizer, media, shares)
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
-            optimizer.step(flat_then_linear(step, num_steps, warmup=config.warmup_steps, flat=config.flat_share))
-            bar.advance(1, loss=f"{loss.item():.3f}")
-    model.eval()
+class Stage:
+    """One stage, a `Trainee`: `num_steps` updates of `model` and of the statistics of `quantizer`."""
+
+    def __init__(
+        self, config: VisionTokenizerConfig, model: CausalAutoencoder, quantizer: MultiscaleResidualQuantizer,
+        sources: list[MediaBatches], shares: list[float], num_steps: int,
+    ) -> None:
+        self.config, self.sources, self.shares, self.num_steps = config, sources, shares, num_steps
+        self.parts = nn.ModuleDict({"model": model, "quantizer": quantizer})
+        self.model, self.quantizer = model, quantizer
+        self.optimizer = MuonWithAdamW(
+            model.parameters(), matrix_lr=config.matrix_lr, vector_lr=config.vector_lr, weight_decay=config.weight_decay
+        )
+
+    def step(self, step: int) -> dict[str, float]:
+        self.model.train()
+        media = [to_float(source.draw(step)) for source in self.sources]
+        statistics = {name: buffer.clone() for name, buffer in self.parts.named_buffers()}  # the forward pass moves them
+        loss = training_loss(self.config, self.model, self.quantizer, media, self.shares)
+        self.optimizer.zero_grad()
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm)
+        if torch.isfinite(norm) and torch.isfinite(loss):
+            self.optimizer.step(flat_then_linear(step, self.num_steps, warmup=self.config.warmup_steps, flat=self.config.flat_share))
+        else:
+            for name, buffer in self.parts.named_buffers():
+                buffer.copy_(statistics[name])
+            loss = loss * torch.nan
+        self.model.eval()
+        return {"loss": loss.item(), "grad_norm": norm.item()}
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {**self.parts.state_dict(), **self.optimizer.tensors()}
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        self.parts.load_state_dict({name: tensors[name] for name in self.parts.state_dict()})
+        self.optimizer.load(tensors)
 
 
 def training_loss(
