@@ -46,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError(f"{option} {value} must be above 0")
     size = read_size(args.size)
     from ernie5.measure.features import PICTURE_DEFAULT, SOUND_DEFAULT
+    from ernie5.measure.page import write_page
     from ernie5.measure.run_eval import RESULT, EvalSettings, evaluate_tokenizers, write_result
     from ernie5.measure.subject import find_subject
     from ernie5.measure.table import table
@@ -56,10 +57,23 @@ def run(args: argparse.Namespace) -> int:
     out = args.out or Path(args.tokenizer)
     print(f"{', '.join(subject.tokenizers)} of {subject.path}, on {args.media or 'the held-out media of the run'}; results go to {out}\n")
     measured = evaluate_tokenizers(subject, args.media, settings)
+    measured.result["command"] = command_of(args)
     write_result(measured, out)
+    page = write_page(measured, out)
     print(table(measured.result))
-    print(f"\n{out / RESULT}")
+    print(f"\n{out / RESULT}\n{page}")
     return 0
+
+
+def command_of(args: argparse.Namespace) -> list[str]:
+    """The words that measure the same again, for the page."""
+    words = [*args.path.split(), args.tokenizer, *([args.media] if args.media else [])]
+    for option, value, usual in (("--kind", args.kind, None), ("--part", args.part, None), ("--at-most", args.at_most, 64),
+                                 ("--size", args.size, None), ("--longest", args.longest, 512), ("--seconds", args.seconds, 10.0),
+                                 ("--features", args.features, None), ("--sound-features", args.sound_features, None),
+                                 ("--fit", args.fit, None), ("--device", args.device, "cpu")):
+        words += [option, str(value)] if value != usual else []
+    return words + (["--no-baselines"] if args.no_baselines else [])
 
 
 def read_size(word: str | None) -> VisionSize | None:
