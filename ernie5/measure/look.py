@@ -14,16 +14,15 @@ td.n.best { font-weight: 650; }
 .used .heat div { grid-auto-rows: 22px; line-height: 22px; }
 .used .heat img { height: 100%; }
 .used .heat div.right { text-align: left; }
-.levels { display: grid; grid-template-columns: max-content minmax(0, 1fr) max-content; gap: 9px 12px; align-items: center; margin: 12px 0 8px;
-  font-size: 12.5px; color: var(--soft); }
-.levels b { color: var(--ink); font-weight: 600; }
+.levels { display: grid; gap: 5px; margin: 12px 0 8px; font-size: 12.5px; color: var(--soft); }
+.levels span { margin-bottom: 9px; } .levels b { color: var(--ink); font-weight: 600; margin-right: 8px; }
 .pairs { display: grid; gap: 14px; grid-template-columns: repeat(auto-fill, minmax(min(100%, 540px), 1fr)); }
 .pairs.small { grid-template-columns: repeat(auto-fill, minmax(min(100%, 350px), 1fr)); }
 .pair { padding: 14px; min-width: 0; }
 .pair > header { display: flex; gap: 4px 12px; justify-content: space-between; font-size: 12.5px; color: var(--soft); margin-bottom: 10px; flex-wrap: wrap;
   overflow-wrap: anywhere; }
 .pair > header b { color: var(--ink); font-weight: 600; }
-.views { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 8px; }
+.views { display: grid; grid-auto-flow: column; grid-auto-columns: minmax(0, 1fr); gap: 8px; }
 .view, .step { display: block; min-width: 0; outline: none; }
 .view img, .view video, .step img { display: block; width: 100%; height: auto; border-radius: 6px; background: var(--grid); }
 .pixelated img, .pixelated video { image-rendering: pixelated; }
@@ -37,7 +36,7 @@ td.n.best { font-weight: 650; }
 .view[tabindex]:focus span { font-size: 14px; }
 .strip { display: grid; grid-auto-flow: column; grid-auto-columns: minmax(0, 1fr); gap: 5px; margin-top: 12px; }
 .strip img { border-radius: 4px; }
-.ears { display: grid; gap: 12px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 210px), 1fr)); }
+.ears { display: grid; gap: 12px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 180px), 1fr)); }
 .ear { min-width: 0; } .ear img { display: block; width: 100%; height: 84px; border-radius: 6px; background: var(--grid); }
 .ear audio { display: block; width: 100%; height: 32px; margin-top: 6px; }
 .ear span { display: block; font-size: 11.5px; color: var(--soft); margin-top: 5px; } .ear span b { color: var(--ink); font-weight: 600; }

@@ -60,11 +60,13 @@ def comparison(section: dict) -> Html:
     lines = [Line("this tokenizer", {**section, "frechet": frechet.get("tokenizer")}, "ours")]
     after = section["after_scales"]
     lines += [Line(f"first {row['scales']} of {len(after)} scales", row, "part") for row in after[:-1]]
-    for name, row in section.get("baselines", {}).items():
-        if name != "curves":
-            lines.append(Line(NAMES[name], {**row, "frechet": frechet.get(name)}, note=_note(name, row, section)))
+    baselines = section.get("baselines", {})
+    for name in [n for n in NAMES if n in baselines]:
+        row = baselines[name]
+        lines.append(Line(NAMES[name], {**row, "frechet": frechet.get(name)}, note=_note(name, row, section)))
     told = f"Fréchet: {frechet['dim']} features of {frechet['rows']} rows by {frechet['features']}." if frechet else ""
-    return together(el("h3", "beside plain methods", el("small", "at the bits that the tokenizer spent on each picture")),
+    title = el("h3", "beside plain methods", el("small", "at the bits that the tokenizer spent on each picture"))
+    return together(title if "baselines" in section else el("h3", "scale by scale"),
                     figures_table(COLUMNS, lines), el("p", told, class_="lead more") if told else None)
 
 
@@ -129,7 +131,8 @@ def pairs(run: VisionRun, baselines: Mapping[str, Mapping[str, Tensor]]) -> Html
     """Original and reconstruction side by side, with what JPEG makes of it, and the way there scale by scale."""
     shown = [r for r in run.done if r.after_scales]
     small = all(max(r.original.shape[-2:]) <= SMALL for r in shown)
-    lead = "Click a picture to enlarge it, click again elsewhere to leave." if len(run.done[0].original) == 1 else "Clips play in a loop."
+    lead = "Click a picture to enlarge it, click again elsewhere to leave." if len(run.done[0].original) == 1 \
+        else "Clips play in a loop; below, the last frame after each scale."
     return together(el("h3", "pairs", el("small", lead)),
                     el("div", [_pair(r, baselines.get(r.name, {})) for r in shown], class_="pairs small" if small else "pairs"))
 

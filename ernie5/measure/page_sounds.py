@@ -71,8 +71,8 @@ def codes(section: dict, run: AudioRun) -> Html:
     """How many codes of each level occur, and how often the most frequent ones do."""
     rows = []
     for u in section["usage"]:
-        rows += [el("b", f"level {u['level']}"), _bar(u["used_share"], u["even_share"]),
-                 el("span", f"{u['used_share']:.1%} of {u['codes']:,} in use, {u['dead']:,} dead · perplexity {u['perplexity']:,.0f} · "
+        rows += [_bar(u["used_share"], u["even_share"]),
+                 el("span", el("b", f"level {u['level']}"), f"{u['used_share']:.1%} of {u['codes']:,} in use, {u['dead']:,} dead · perplexity {u['perplexity']:,.0f} · "
                             f"entropy {u['normalised_entropy']:.3f}")]
     even = section["usage"][0]["even_share"]
     told = f"tick: what an even codebook would show after {section['usage'][0]['seen']:,} frames, {even:.0%}"

@@ -27,7 +27,7 @@ def _vision(name: str, section: dict) -> str:
     rows = [_picture("tokenizer", section, frechet.get("tokenizer"))]
     rows += [_picture(f"  {row['scales']} of {len(section['after_scales'])} scales", row) for row in section["after_scales"][:-1]]
     rows += [_picture(f"  {row['bits']} of {section['after_bits'][-1]['bits']} bits", row) for row in section["after_bits"][:-1]]
-    for baseline, row in section.get("baselines", {}).items():
+    for baseline, row in sorted(section.get("baselines", {}).items()):
         if baseline != "curves":
             rows.append(_picture(f"{baseline} ({row['num']})" if row["num"] < section["num"] else baseline, row, frechet.get(baseline)))
     used = ", ".join(f"{u['alive_share']:.0%}" for u in section["usage"])
@@ -67,7 +67,7 @@ def _text(section: dict) -> str:
     return "\n".join([
         columns([f"{section['num']} texts", "tokens/byte", "tokens/char", "exact", "in use", "byte tokens"],
                 [["tokenizer", f"{section['tokens_per_byte']:.4f}", f"{section['tokens_per_character']:.4f}",
-                  f"{section['exact_share']:.1%}", f"{usage['used_share']:.1%}", "-" if byte_share is None else f"{byte_share:.2%}"]]),
+                  f"{section['exact_share']:.1%}", f"{usage['used_share']:.1%}", shown(None, 0) if byte_share is None else f"{byte_share:.2%}"]]),
         f"speed: encode {speed['encode_megabytes_per_s']:.2f} MB/s, decode {speed['decode_megabytes_per_s']:.2f} MB/s",
     ])
 
@@ -88,7 +88,7 @@ def _features(frechet: dict) -> list[str]:
 
 def shown(value: Any, digits: int) -> str:
     """A figure, `-` where there is none."""
-    return "-" if value is None else f"{value:,.{digits}f}"
+    return "–" if value is None else f"{value:,.{digits}f}"
 
 
 def columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
