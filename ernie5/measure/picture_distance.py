@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 SAME_DB = 100.0
-WINDOW, SIGMA = 11, 1.5
+WINDOW, SIGMA, GREY = 11, 1.5, 128.0
 C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
 
@@ -30,11 +30,12 @@ def ssim(picture: Tensor, other: Tensor) -> float | None:
     """Two `t c h w` in 0..255 -> -1..1; None where a side is shorter than the window."""
     if min(picture.shape[-2:]) < WINDOW:
         return None
-    x, y = picture.double().flatten(0, 1)[:, None], other.double().flatten(0, 1)[:, None]  # (t c) 1 h w
-    mean_x, mean_y = _blur(x), _blur(y)
-    var_x, var_y, both = _blur(x * x) - mean_x**2, _blur(y * y) - mean_y**2, _blur(x * y) - mean_x * mean_y
+    x, y = (p.float().flatten(0, 1) - GREY for p in (picture, other))  # (t c) h w; about zero, so that float32 is enough
+    mean_x, mean_y, squares, product = _blur(torch.stack([x, y, x * x + y * y, x * y])).unbind(0)
+    variances, both = squares - mean_x**2 - mean_y**2, product - mean_x * mean_y
+    mean_x, mean_y = mean_x + GREY, mean_y + GREY
     above = (2 * mean_x * mean_y + C1) * (2 * both + C2)
-    return float((above / ((mean_x**2 + mean_y**2 + C1) * (var_x + var_y + C2))).mean())
+    return float((above / ((mean_x**2 + mean_y**2 + C1) * (variances + C2))).double().mean())
 
 
 def gradient_error(picture: Tensor, other: Tensor, num_resolutions: int = 3) -> float:
@@ -51,8 +52,14 @@ def gradient_error(picture: Tensor, other: Tensor, num_resolutions: int = 3) -> 
 
 
 def _blur(x: Tensor) -> Tensor:
-    """`n 1 h w` -> `n 1 h-10 w-10`: the Gaussian window, one side at a time."""
-    at = torch.arange(WINDOW, dtype=x.dtype, device=x.device) - WINDOW // 2
+    """`… h w` -> `… h-10 w-10`: the Gaussian window, one side at a time. Sums of shifted maps take a tenth of the time of conv2d on a CPU."""
+    at = torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2
     weight = torch.exp(-at.square() / (2 * SIGMA**2))
-    weight = weight / weight.sum()
-    return F.conv2d(F.conv2d(x, weight.view(1, 1, -1, 1)), weight.view(1, 1, 1, -1))
+    weights = (weight / weight.sum()).tolist()
+    for side in (-2, -1):
+        length = x.shape[side] - WINDOW + 1
+        total = x.narrow(side, 0, length) * weights[0]
+        for i in range(1, WINDOW):
+            total.add_(x.narrow(side, i, length), alpha=weights[i])
+        x = total
+    return x

@@ -30,8 +30,8 @@ def test_psnr_of_unsigned_bytes_does_not_wrap():
 
 def test_ssim_of_flat_pictures_is_the_luminance_term():
     a, b = 80.0, 120.0
-    assert ssim(grey(a), grey(b)) == pytest.approx((2 * a * b + C1) / (a * a + b * b + C1))
-    assert ssim(noisy(0), noisy(0)) == pytest.approx(1)
+    assert ssim(grey(a), grey(b)) == pytest.approx((2 * a * b + C1) / (a * a + b * b + C1), abs=1e-5)
+    assert ssim(noisy(0), noisy(0)) == pytest.approx(1, abs=1e-5)
 
 
 def test_ssim_equals_a_loop_over_windows():
@@ -48,7 +48,7 @@ def test_ssim_equals_a_loop_over_windows():
                 var_p, var_q, both = (window * (p - m) ** 2).sum(), (window * (q - n) ** 2).sum(), (window * (p - m) * (q - n)).sum()
                 c1, c2 = 2.55**2, 7.65**2
                 values.append((2 * m * n + c1) * (2 * both + c2) / ((m * m + n * n + c1) * (var_p + var_q + c2)))
-    assert ssim(x, y) == pytest.approx(np.mean(values), abs=1e-9)
+    assert ssim(x, y) == pytest.approx(np.mean(values), abs=1e-5)
 
 
 def test_ssim_needs_a_window():
