@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from io import BytesIO
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ class MediaSet:
 
     def __init__(self, limits: MediaLimits) -> None:
         self.limits, self.rejected = limits, Rejected()
-        self._places: list[tuple[str, set[Modality] | None, Any]] = []
+        self._places: list[list[tuple[str, set[Modality] | None, Any]]] = []  # of each source
 
     def add_path(self, path: str) -> None:
         """A folder, a file, a pattern or a URL. ValueError when nothing is there."""
@@ -80,25 +81,30 @@ class MediaSet:
         for name, reason in plan.rejected:
             if where.is_dir() or name == where.name:
                 self.rejected.add(name, reason)
+        places: list[tuple[str, set[Modality] | None, Any]] = []
         for sample in plan.samples:
             for part in sample.parts:
                 if where.is_dir() or str(part) == where.name:
                     kind = Modality.TEXT if isinstance(part, str) else MODALITY_OF_EXTENSION[part.suffix[1:].lower()]
                     name = sample.name if isinstance(part, str) else str(part)
-                    self._places.append((name, {kind}, (folder, part)))
+                    places.append((name, {kind}, (folder, part)))
+        self._places.append(places)
 
     def add_source(self, source: Source) -> None:
         """All samples of an opened source."""
         for where, reason in source.problems:
             if not where.endswith("/(ignored)"):
                 self.rejected.add(where, reason)
-        self._places += [(f"{source.name}/{i}", None, (source, i)) for i in range(len(source))]
+        self._places.append([(f"{source.name}/{i}", None, (source, i)) for i in range(len(source))])
 
     def media(self, kinds: set[Modality], shape: Shape, at_most: int) -> Iterator[Medium]:
-        """Up to `at_most` media of these kinds, spread evenly over where they may be."""
-        places = [place for place in self._places if place[1] is None or place[1] & kinds]
+        """Up to `at_most` media of these kinds, sources in turn, spread evenly over each."""
+        sources = [[place for place in places if place[1] is None or place[1] & kinds] for places in self._places]
+        turns = zip_longest(*(_spread(places, at_most) for places in sources))
         found = 0
-        for name, _, place in _spread(places, at_most):
+        for name, _, place in (place for turn in turns for place in turn if place is not None):
+            if found == at_most:
+                return
             for member_name, member in self._members(name, place):
                 if member.modality in kinds and found < at_most:
                     try:
