@@ -60,6 +60,8 @@ class AudioRun:
         codes = tokenizer.encode(on)
         encoded = self._now()
         decoded = self._fit(tokenizer.decode(codes), sound)
+        if not decoded.isfinite().all():
+            raise ValueError("what it decodes holds values that are no numbers")
         self.seconds["decode"] += self._now() - encoded
         self.seconds["encode"] += encoded - start
         frame_bits, rate_hz = math.log2(tokenizer.codebook_size), tokenizer.sample_rate_hz

@@ -8,7 +8,7 @@ LOOK = """
 .tiles span { font-size: 12.5px; color: var(--soft); }
 tr.ours td { background: color-mix(in srgb, var(--reach) 38%, transparent); }
 tr.part td { color: var(--soft); } tr.part td.name { font-weight: 450; padding-left: 30px; }
-td.name small { font-weight: 400; color: var(--soft); margin-left: 8px; font-size: 12px; }
+td.name small { font-weight: 400; white-space: normal; color: var(--soft); margin-left: 8px; font-size: 12px; }
 td.n.best { font-weight: 650; }
 .used .heat { grid-template-columns: max-content minmax(0, 1fr) max-content; }
 .used .heat div { grid-auto-rows: 22px; line-height: 22px; }
@@ -16,11 +16,11 @@ td.n.best { font-weight: 650; }
 .used .heat div.right { text-align: left; }
 .levels { display: grid; gap: 5px; margin: 12px 0 8px; font-size: 12.5px; color: var(--soft); }
 .levels span { margin-bottom: 9px; } .levels b { color: var(--ink); font-weight: 600; margin-right: 8px; }
-.pairs { display: grid; gap: 14px; grid-template-columns: repeat(auto-fill, minmax(min(100%, 540px), 1fr)); }
+.pairs { display: grid; gap: 14px; align-items: start; grid-template-columns: repeat(auto-fill, minmax(min(100%, 540px), 1fr)); }
 .pairs.small { grid-template-columns: repeat(auto-fill, minmax(min(100%, 350px), 1fr)); }
 .pair { padding: 14px; min-width: 0; }
-.pair > header { display: flex; gap: 4px 12px; justify-content: space-between; font-size: 12.5px; color: var(--soft); margin-bottom: 10px; flex-wrap: wrap;
-  overflow-wrap: anywhere; }
+.pair > header { display: flex; gap: 4px 12px; justify-content: space-between; font-size: 12.5px; color: var(--soft); margin-bottom: 10px;
+  flex-wrap: wrap; overflow-wrap: anywhere; }
 .pair > header b { color: var(--ink); font-weight: 600; }
 .views { display: grid; grid-auto-flow: column; grid-auto-columns: minmax(0, 1fr); gap: 8px; }
 .view, .step { display: block; min-width: 0; outline: none; }
@@ -29,8 +29,8 @@ td.n.best { font-weight: 650; }
 .view span, .step span { display: block; font-size: 11.5px; line-height: 1.35; color: var(--soft); margin-top: 5px; }
 .view span b { color: var(--ink); font-weight: 600; }
 .view[tabindex] { cursor: zoom-in; }
-.view[tabindex]:focus { position: fixed; inset: 0; z-index: 9; display: flex; flex-direction: column; align-items: center; justify-content: center;
-  gap: 8px; background: color-mix(in srgb, var(--paper) 94%, transparent); padding: 20px; cursor: zoom-out; }
+.view[tabindex]:focus { position: fixed; inset: 0; z-index: 9; display: flex; flex-direction: column; align-items: center;
+  justify-content: center; gap: 8px; background: color-mix(in srgb, var(--paper) 94%, transparent); padding: 20px; cursor: zoom-out; }
 .view[tabindex]:focus img { width: min(94vw, 94vh); max-height: 88vh; object-fit: contain; background: none; }
 .view[tabindex]:focus-visible img { box-shadow: 0 0 0 2px var(--fill); }
 .view[tabindex]:focus span { font-size: 14px; }

@@ -120,7 +120,9 @@ class MediaSet:
             if isinstance(place[0], Path):
                 return [(name, read_member(place[0], place[1], self.limits))]
             record = place[0].read(place[1])
-            return [(f"{record.id}.{member.extension}", member) for member in record.members]
+            kinds = [member.modality for member in record.members]
+            numbers = [f"#{kinds[:i].count(kind) + 1}" if kinds.count(kind) > 1 else "" for i, kind in enumerate(kinds)]
+            return [(f"{record.id}{n}.{m.extension}", m) for n, m in zip(numbers, record.members, strict=True)]
         except ValueError as error:  # a damaged record, or a file that cannot be read
             self.rejected.add(name, str(error))
             return []

@@ -94,6 +94,7 @@ def rejected(result: dict) -> Html | None:
 
 def footer(result: dict) -> Html:
     """What the words mean, and under which settings."""
-    words = el("details", el("summary", "what the figures mean"), el("dl", [(el("dt", name), el("dd", told)) for name, told in DEFINITIONS]))
+    meanings = el("dl", [(el("dt", name), el("dd", told)) for name, told in DEFINITIONS])
+    words = el("details", el("summary", "what the figures mean"), meanings)
     settings = ", ".join(f"{key} {value}" for key, value in result["settings"].items() if value is not None)
     return el("footer", words, el("p", settings))

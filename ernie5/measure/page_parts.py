@@ -101,7 +101,8 @@ def prefix_chart(title: str, told: str, axis: str, names: Sequence[str], values:
     """One figure after each prefix."""
     def paint(axes: Any) -> None:
         found = [(i, v) for i, v in enumerate(values) if v is not None]
-        axes.plot(*zip(*found, strict=True), "-o", color=colour, linewidth=1.7, markersize=4.5, markeredgecolor="white", markeredgewidth=0.6)
+        axes.plot(*zip(*found, strict=True), "-o", color=colour, linewidth=1.7, markersize=4.5, markeredgecolor="white",
+                  markeredgewidth=0.6)
         for i, v in found:
             axes.annotate(f"{v:.1f}" if abs(v) >= 10 else f"{v:.2f}", (i, v), xytext=(0, 6), textcoords="offset points", ha="center",
                           fontsize=7.5, color=INK)

@@ -72,8 +72,8 @@ def codes(section: dict, run: AudioRun) -> Html:
     rows = []
     for u in section["usage"]:
         rows += [_bar(u["used_share"], u["even_share"]),
-                 el("span", el("b", f"level {u['level']}"), f"{u['used_share']:.1%} of {u['codes']:,} in use, {u['dead']:,} dead · perplexity {u['perplexity']:,.0f} · "
-                            f"entropy {u['normalised_entropy']:.3f}")]
+                 el("span", el("b", f"level {u['level']}"), f"{u['used_share']:.1%} of {u['codes']:,} in use, {u['dead']:,} dead · "
+                    f"perplexity {u['perplexity']:,.0f} · entropy {u['normalised_entropy']:.3f}")]
     even = section["usage"][0]["even_share"]
     told = f"tick: what an even codebook would show after {section['usage'][0]['seen']:,} frames, {even:.0%}"
     figure = el("figure", el("figcaption", el("b", "codes in use"), told), el("div", rows, class_="levels"), class_="card")

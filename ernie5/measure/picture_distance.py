@@ -52,7 +52,7 @@ def gradient_error(picture: Tensor, other: Tensor, num_resolutions: int = 3) -> 
 
 
 def _blur(x: Tensor) -> Tensor:
-    """`… h w` -> `… h-10 w-10`: the Gaussian window, one side at a time. Sums of shifted maps take a tenth of the time of conv2d on a CPU."""
+    """`… h w` -> `… h-10 w-10`: the Gaussian window, one side at a time. Sums of shifted maps take a tenth of conv2d's time on a CPU."""
     at = torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2
     weight = torch.exp(-at.square() / (2 * SIGMA**2))
     weights = (weight / weight.sum()).tolist()

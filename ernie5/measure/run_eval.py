@@ -115,7 +115,8 @@ def _vision(
                     others = _fit_on(subject, limits, settings, shape)
                     section[name]["baselines"], measured.pictures_of = picture_baselines(run.done, tokenizer.stride, others, bar)
                 for baseline in ("jpeg_small", "webp_small", "pca"):
-                    pictures = [measured.pictures_of[r.name][baseline] for r in run.done if baseline in measured.pictures_of.get(r.name, {})]
+                    of = measured.pictures_of
+                    pictures = [of[r.name][baseline] for r in run.done if baseline in of.get(r.name, {})]
                     made |= {baseline: pictures} if len(pictures) == len(run.done) else {}
         else:
             measured.clips = run
@@ -151,7 +152,7 @@ def _audio(measured: Measured, tokenizer: Any, subject: Subject, found: MediaSet
 
 def _text(measured: Measured, tokenizer: Any, subject: Subject, found: MediaSet, limits: MediaLimits, settings: EvalSettings) -> None:
     with progress("texts", total=None) as bar:
-        run = measure_text(tokenizer, found.media({Modality.TEXT}, Shape(), 10 * settings.at_most), bar)
+        run = measure_text(tokenizer, found.media({Modality.TEXT}, Shape(), 10 * settings.at_most), found.rejected, bar)
     if run.texts:
         measured.texts = run
         measured.result["text"] = {

@@ -64,10 +64,11 @@ def _audio(section: dict) -> str:
 def _text(section: dict) -> str:
     usage, speed = section["usage"], section["speed"]
     byte_share = section["byte_token_share"]
+    byte_tokens = shown(None, 0) if byte_share is None else f"{byte_share:.2%}"
     return "\n".join([
         columns([f"{section['num']} texts", "tokens/byte", "tokens/char", "exact", "in use", "byte tokens"],
                 [["tokenizer", f"{section['tokens_per_byte']:.4f}", f"{section['tokens_per_character']:.4f}",
-                  f"{section['exact_share']:.1%}", f"{usage['used_share']:.1%}", shown(None, 0) if byte_share is None else f"{byte_share:.2%}"]]),
+                  f"{section['exact_share']:.1%}", f"{usage['used_share']:.1%}", byte_tokens]]),
         f"speed: encode {speed['encode_megabytes_per_s']:.2f} MB/s, decode {speed['decode_megabytes_per_s']:.2f} MB/s",
     ])
 

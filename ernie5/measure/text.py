@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from ernie5.measure.code_usage import codebook_usage
-from ernie5.measure.media import Medium
+from ernie5.measure.media import Medium, Rejected
 from ernie5.run.progress import Progress
 from ernie5.tokenizers.special_tokens import NUM_SPECIAL_TOKENS
 
@@ -79,10 +79,14 @@ class TextRun:
         return torch.tensor([NUM_SPECIAL_TOKENS + i for i, piece in enumerate(pieces) if len(piece) == 1], dtype=torch.int64)
 
 
-def measure_text(tokenizer: Any, media: Iterable[Medium], bar: Progress) -> TextRun:
-    """Everything that texts show."""
+def measure_text(tokenizer: Any, media: Iterable[Medium], rejected: Rejected, bar: Progress) -> TextRun:
+    """Everything that texts show. What the tokenizer refuses is listed."""
     run = TextRun(tokenizer)
     for medium in media:
-        run.add(medium)
+        try:
+            run.add(medium)
+        except ValueError as error:
+            rejected.add(medium.name, f"the tokenizer refuses it: {error}")
+            continue
         bar.advance(1)
     return run

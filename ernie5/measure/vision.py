@@ -84,6 +84,8 @@ class VisionRun:
         encoded = self._now()
         codes = self.tokenizer.quantizer.encode(latent)
         decoded = self.tokenizer.decode(codes.total)
+        if decoded.shape != pixels.shape:
+            raise ValueError(f"it decodes {tuple(pixels.shape)} to {tuple(decoded.shape)}")
         spent = {"encode": encoded - start, "decode": self._now() - encoded}
         return decoded.cpu(), codes, latent.shape[-2:], spent
 

@@ -9,7 +9,7 @@ from html_page import EVIL, Page
 
 from ernie5.cli.main import main
 from ernie5.measure.audio import AudioRun, loud_frames
-from ernie5.measure.media import Medium, MediaSet, Shape
+from ernie5.measure.media import MediaSet, Medium, Shape
 from ernie5.measure.picture_distance import psnr
 from ernie5.measure.run_eval import EvalSettings, evaluate_tokenizers
 from ernie5.measure.subject import find_subject
