@@ -55,7 +55,8 @@ def run(args: argparse.Namespace) -> int:
                             args.sound_features or SOUND_DEFAULT, not args.no_baselines, args.fit, args.device)
     subject = find_subject(args.tokenizer, args.kind, args.part)
     out = args.out or Path(args.tokenizer)
-    print(f"{', '.join(subject.tokenizers)} of {subject.path}, on {args.media or 'the held-out media of the run'}; results go to {out}\n", flush=True)
+    media = args.media or "the held-out media of the run"
+    print(f"{', '.join(subject.tokenizers)} of {subject.path}, on {media}; results go to {out}\n", flush=True)
     measured = evaluate_tokenizers(subject, args.media, settings)
     measured.result["command"] = command_of(args)
     write_result(measured, out)
