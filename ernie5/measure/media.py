@@ -1,7 +1,7 @@
 """The media to measure on: a folder of files, shards, or the held-out sources of a run; read by the decoders that training uses.
 
     pictures   `size` None: as they are, cut at the centre to multiples of the stride; longer than `longest`: shrunk first. Else that size
-    clips      the same, of the first `num_frames` at `fps`
+    clips      the same, of the first `num_frames` at `fps`, as whole temporal strides
     sounds     the first `seconds`, mono, at the codec's rate
 What cannot be decoded is listed with its reason, and nothing else happens to it.
 Ours. Letters: t frames, h w pixels, n samples.
@@ -16,14 +16,17 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+import av
 from PIL import Image
 from torch import Tensor
 
 from ernie5.data_pipelines.augment import View
 from ernie5.data_pipelines.decode_media import decode_member
+from ernie5.data_pipelines.decode_video import DEMUXERS
 from ernie5.data_pipelines.folder_samples import plan_folder, read_member
 from ernie5.data_pipelines.media_limits import BadMedia, MediaLimits, VisionSize
 from ernie5.data_pipelines.picture_crop import Crop
+from ernie5.data_pipelines.sniff_media import sniff
 from ernie5.data_pipelines.sources import SUFFIXES, Source, SourceConfig, open_source
 from ernie5.data_pipelines.write_shards import MODALITY_OF_EXTENSION, Member
 from ernie5.sequence import Modality
@@ -49,6 +52,7 @@ class Shape:
     size: VisionSize | None = None
     longest: int = 512
     stride: int = 1
+    temporal_stride: int | None = None    # None: as the limits say
     sample_rate_hz: int = 16_000
 
 
@@ -134,8 +138,11 @@ def decode(member: Member, limits: MediaLimits, shape: Shape) -> str | Tensor:
         size, crop = (shape.size, Crop()) if shape.size else _native(_picture_size(member.data), shape)
         return decode_member(member, replace(limits, image_size=size), shape.sample_rate_hz, View(crop=crop))
     if member.modality is Modality.VIDEO:
-        size, crop = (shape.size, Crop()) if shape.size else _native(_clip_size(member.data), shape)
-        return decode_member(member, replace(limits, video_size=size), shape.sample_rate_hz, View(crop=crop))
+        size, crop = (shape.size, Crop()) if shape.size else _native(_clip_size(member.data, limits), shape)
+        every = shape.temporal_stride or limits.temporal_stride
+        frames = 1 + every * max(1, (limits.num_frames - 1) // every)
+        fitting = replace(limits, video_size=size, temporal_stride=every, num_frames=frames)
+        return decode_member(member, fitting, shape.sample_rate_hz, View(crop=crop))
     return decode_member(member, limits, shape.sample_rate_hz)
 
 
@@ -164,13 +171,16 @@ def _picture_size(data: bytes) -> tuple[int, int] | None:
         return None
 
 
-def _clip_size(data: bytes) -> tuple[int, int] | None:
-    import av
-
+def _clip_size(data: bytes, limits: MediaLimits) -> tuple[int, int] | None:
+    """Of the first frame, upright, as many rows as are stored."""
+    options = {"max_pixels": str(limits.max_pixels), "threads": "1"}
     try:
-        with av.open(BytesIO(data)) as container:
-            context = container.streams.video[0].codec_context
-            return context.height, context.width
+        with av.open(BytesIO(data), format=DEMUXERS[sniff(data)], options=options) as container:  # no other reader may be guessed
+            stream = container.streams.video[0]
+            stream.codec_context.options = options
+            frame = next(container.decode(stream))
+            size = frame.height, round(frame.width * float(stream.sample_aspect_ratio or 1))
+            return size[::-1] if round(getattr(frame, "rotation", 0)) % 180 else size
     except Exception:
         return None
 

@@ -141,7 +141,7 @@ def _audio(measured: Measured, tokenizer: Any, subject: Subject, found: MediaSet
     if settings.baselines:
         with progress("baselines of sounds", total=num_passes() * len(run.done)) as bar:
             section["baselines"], measured.sounds_of = sound_baselines(run.done, rate_hz, bar)
-        for baseline in section["baselines"].keys() - {"curves"}:
+        for baseline in [name for name in section["baselines"] if name != "curves"]:
             made[baseline] = [measured.sounds_of[r.name][baseline] for r in run.done]
     section["frechet"] = _frechet(lambda x: rows_of(features(x, rate_hz), settings.sound_features), [r.original for r in run.done], made,
                                   settings.sound_features)
@@ -173,7 +173,7 @@ def _shape(tokenizer: Any, subject: Subject, limits: MediaLimits, settings: Eval
     size = settings.size
     if size is None and not settings.native and subject.recipe is not None:
         size = limits.image_size if modality is Modality.IMAGE else limits.video_size
-    return Shape(size, settings.longest, tokenizer.stride)
+    return Shape(size, settings.longest, tokenizer.stride, tokenizer.temporal_stride)
 
 
 def _fit_on(subject: Subject, limits: MediaLimits, settings: EvalSettings, shape: Shape) -> list[Tensor]:

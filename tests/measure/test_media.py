@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from ernie5.data_pipelines.media_limits import MediaLimits, VisionSize
+from ernie5.data_pipelines.synthetic.encode_media import encode_mp4
 from ernie5.measure.media import MediaSet, Shape
 from ernie5.sequence import Modality
 
@@ -51,6 +52,20 @@ def test_native_pictures_are_cut_at_the_centre_and_never_filtered(folder):
 def test_large_pictures_are_shrunk_and_sizes_can_be_given(folder):
     assert next(iter(opened(folder).media(PICTURES, Shape(longest=25, stride=8), 1))).media.shape == (1, 3, 16, 24)
     assert next(iter(opened(folder).media(PICTURES, Shape(VisionSize(16, 40)), 1))).media.shape == (1, 3, 16, 40)
+
+
+def test_native_clips(tmp_path):
+    frames = torch.from_numpy(np.random.default_rng(1).integers(0, 2, (10, 3, 36, 52), dtype=np.uint8)) * 9
+    frames[:, 0] += 20 * torch.arange(10, dtype=torch.uint8)[:, None, None]
+    (tmp_path / "clip.mp4").write_bytes(encode_mp4(frames, 8))
+    found = next(iter(opened(tmp_path).media({Modality.VIDEO}, Shape(stride=16, temporal_stride=3), 1)))
+    assert found.media.shape == (7, 3, 32, 48)  # 9 frames of the limits, as 1 + 2 x 3
+    wanted = frames[:7, :, 2:34, 2:50].float()
+    assert (found.media.float() - wanted).abs().mean() < 3
+    assert (found.media[:, 0].float().mean((1, 2)) - wanted[:, 0].mean((1, 2))).abs().max() < 3
+    (tmp_path / "clip.mp4").write_bytes(b"#EXTM3U\nhttp://localhost/x.mp4")
+    media = opened(tmp_path)
+    assert not list(media.media({Modality.VIDEO}, Shape(), 1)) and "not an MP4" in media.rejected.reasons[0][1]
 
 
 def test_one_file_and_other_kinds(folder):
