@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 SAME_DB = 100.0
-WINDOW, SIGMA, GREY = 11, 1.5, 128.0
+WINDOW, SIGMA = 11, 1.5
 C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
 
@@ -30,10 +30,11 @@ def ssim(picture: Tensor, other: Tensor) -> float | None:
     """Two `t c h w` in 0..255 -> -1..1; None where a side is shorter than the window."""
     if min(picture.shape[-2:]) < WINDOW:
         return None
-    x, y = (p.float().flatten(0, 1) - GREY for p in (picture, other))  # (t c) h w; about zero, so that float32 is enough
+    grey_x, grey_y = (float(p.double().mean()) for p in (picture, other))
+    x, y = picture.float().flatten(0, 1) - grey_x, other.float().flatten(0, 1) - grey_y  # (t c) h w; about zero: float32 is enough
     mean_x, mean_y, squares, product = _blur(torch.stack([x, y, x * x + y * y, x * y])).unbind(0)
     variances, both = squares - mean_x**2 - mean_y**2, product - mean_x * mean_y
-    mean_x, mean_y = mean_x + GREY, mean_y + GREY
+    mean_x, mean_y = mean_x + grey_x, mean_y + grey_y
     above = (2 * mean_x * mean_y + C1) * (2 * both + C2)
     return float((above / ((mean_x**2 + mean_y**2 + C1) * (variances + C2))).double().mean())
 
