@@ -32,6 +32,7 @@ DEFINITIONS = (
                 "contrast and timbre only, and is neither FID nor FAD."),
     ("JPEG, WebP", "the best quality whose picture data fits the bits that the tokenizer spent on the same picture; headers and tables "
                    "are not counted. “small”: shrunk before and enlarged after, the best of all sizes."),
+    ("H.264", "x264's slowest usual tools, slices only: parameter sets are not counted."),
     ("PCA", "of pixel blocks as large as the stride, coefficients quantized to the bits that the tokenizer spends on a block, fitted on "
             "other pictures."),
     ("Opus, MP3", "packets of FFmpeg's encoders, containers not counted; the lowest setting that is not below the tokenizer's rate."),
@@ -45,8 +46,8 @@ def write_page(measured: Measured, out: Path) -> Path:
     vision, audio, text = (result.get(kind) for kind in ("vision", "audio", "text"))
     sections = [
         header(result),
-        pictures_section("Pictures", vision["image"], measured.images, measured.pictures_of) if measured.images and vision else None,
-        pictures_section("Clips", vision["video"], measured.clips, {}) if measured.clips and vision else None,
+        *(pictures_section({"image": "Pictures", "video": "Clips"}[name], vision[name], run, measured.pictures_of)
+          for name, run in measured.vision.items()),
         sounds_section(audio, measured.sounds, measured.sounds_of) if measured.sounds and audio else None,
         text_section(text, measured.texts) if measured.texts and text else None,
         rejected(result),

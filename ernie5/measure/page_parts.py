@@ -17,10 +17,11 @@ from ernie5.report.html import Html, data_uri, el
 from ernie5.report.plots import INK, draw
 
 OURS = "#3d6fd6"
-COLOURS = {"jpeg": "#d67d2c", "webp": "#12988a", "pca": "#a4568f", "opus": "#d67d2c", "mp3": "#12988a"}
+COLOURS = {"jpeg": "#d67d2c", "webp": "#12988a", "pca": "#a4568f", "h264": "#d67d2c", "opus": "#d67d2c", "mp3": "#12988a"}
 NAMES = {
     "jpeg": "JPEG", "jpeg_small": "JPEG, shrunk", "jpeg_lowest": "JPEG, lowest", "webp": "WebP", "webp_small": "WebP, shrunk",
-    "webp_lowest": "WebP, lowest", "pca": "PCA of blocks", "opus": "Opus", "opus_6k": "Opus, 6 kbit/s", "mp3": "MP3",
+    "webp_lowest": "WebP, lowest", "pca": "PCA of blocks", "h264": "H.264", "h264_small": "H.264, shrunk", "h264_lowest": "H.264, lowest",
+    "opus": "Opus", "opus_6k": "Opus, 6 kbit/s", "mp3": "MP3",
 }
 CHART = (4.6, 2.5)  # inches
 

@@ -22,6 +22,7 @@ from ernie5.measure.page_parts import (
     rate_chart,
     tiles,
 )
+from ernie5.measure.picture_distance import psnr
 from ernie5.measure.vision import Reconstruction, VisionRun
 from ernie5.report.html import Html, data_uri, el, shorten
 from ernie5.report.report import together
@@ -32,7 +33,7 @@ SMALL, STRIP = 128, 192  # pixels: below, pixels are shown as squares; the longe
 SHOWN_FPS = 8
 
 
-def pictures_section(title: str, section: dict, run: VisionRun, baselines: Mapping[str, Mapping[str, Tensor]] | None) -> Html:
+def pictures_section(title: str, section: dict, run: VisionRun, baselines: Mapping[str, Mapping[str, Tensor]]) -> Html:
     """Figures, charts, codes, pairs."""
     usage, speed = section["usage"], section["speed"]
     alive = float(np.average([u["alive_share"] for u in usage]))
@@ -44,7 +45,7 @@ def pictures_section(title: str, section: dict, run: VisionRun, baselines: Mappi
     ])
     lead = f"{section['num']} {title.lower()} through encoder, bits and decoder, each by itself."
     return together(el("h2", title), el("p", lead, class_="lead"), head, comparison(section), charts(section), codes(usage),
-                    pairs(run, baselines or {}))
+                    pairs(run, baselines))
 
 
 def threads(speed: dict) -> str:
@@ -65,7 +66,7 @@ def comparison(section: dict) -> Html:
         row = baselines[name]
         lines.append(Line(NAMES[name], {**row, "frechet": frechet.get(name)}, note=_note(name, row, section)))
     told = f"Fréchet: {frechet['dim']} features of {frechet['rows']} rows by {frechet['features']}." if frechet else ""
-    title = el("h3", "beside plain methods", el("small", "at the bits that the tokenizer spent on each picture"))
+    title = el("h3", "beside plain methods", el("small", "at the bits that the tokenizer spent on each medium"))
     return together(title if "baselines" in section else el("h3", "scale by scale"),
                     figures_table(COLUMNS, lines), el("p", told, class_="lead more") if told else None)
 
@@ -74,7 +75,7 @@ def _note(name: str, row: dict, section: dict) -> str:
     if row["num"] < section["num"]:
         return f"only {row['num']} of {section['num']} fit the rate; this tokenizer on them: {row['tokenizer']['psnr_db']:.2f} dB"
     if name.endswith("_lowest"):
-        return f"quality 1, at {row['bits_per_pixel'] / section['bits_per_pixel']:.2f} × the rate"
+        return f"lowest quality, at {row['bits_per_pixel'] / section['bits_per_pixel']:.2f} × the rate"
     return ""
 
 
@@ -86,7 +87,7 @@ def charts(section: dict) -> Html:
         methods = [Points("scales", OURS, [(row["bits_per_pixel"], row[measure]) for row in after])]
         for codec, curve in baselines.get("curves", {}).items():
             methods.append(Points(NAMES[codec], COLOURS[codec], [(row["bits_per_pixel"], row[measure]) for row in curve]))
-        for small, marker in (("jpeg_small", "D"), ("webp_small", "D"), ("pca", "s")):
+        for small, marker in (("jpeg_small", "D"), ("webp_small", "D"), ("pca", "s"), ("h264_small", "D")):
             if small in baselines:
                 row = baselines[small]
                 colour = COLOURS[small.removesuffix("_small")]
@@ -141,11 +142,10 @@ def _pair(item: Reconstruction, others: Mapping[str, Tensor]) -> Html:
     t, _, h, w = item.original.shape
     views = [_view(item.original, f"original of {item.name}", el("b", "original"), f" {w} × {h}" + (f" × {t}" if t > 1 else "")),
              _view(item.decoded, f"reconstruction of {item.name}", el("b", "this tokenizer"), f" {item.row['psnr_db']:.2f} dB")]
-    if "jpeg_small" in others:
-        from ernie5.measure.picture_distance import psnr
-
-        told = f" {psnr(item.original, others['jpeg_small']):.2f} dB"
-        views.append(_view(others["jpeg_small"], f"JPEG of {item.name}", el("b", "JPEG"), told + ", same bits"))
+    for baseline, name in (("jpeg_small", "JPEG"), ("h264_small", "H.264")):
+        if baseline in others:
+            told = f" {psnr(item.original, others[baseline]):.2f} dB, same bits"
+            views.append(_view(others[baseline], f"{name} of {item.name}", el("b", name), told))
     strip = [el("div", el("img", src=picture_uri(after[-1], exact=False, longest=STRIP), alt=f"after {k + 1} scales of {item.name}"),
                 el("span", f"{row['psnr_db']:.1f} dB"), class_="step")
              for k, (after, row) in enumerate(zip(item.after_scales, item.scale_rows, strict=True))]

@@ -23,7 +23,7 @@ SHOWN = 6
 COUNTS = (4.6, 2.2)  # inches
 
 
-def sounds_section(section: dict, run: AudioRun, baselines: Mapping[str, Mapping[str, Tensor]] | None) -> Html:
+def sounds_section(section: dict, run: AudioRun, baselines: Mapping[str, Mapping[str, Tensor]]) -> Html:
     """Figures, charts, codes, pairs."""
     usage, speed, frames = section["usage"], section["speed"], section["frames"]
     head = tiles([
@@ -37,7 +37,7 @@ def sounds_section(section: dict, run: AudioRun, baselines: Mapping[str, Mapping
     lead = (f"{section['num']} sounds, {section['seconds']:,.0f} s in all; codes are counted on the {frames['loud']:,} frames above "
             f"{frames['silent_below_db']:g} dB ({frames['silent']:,} are silent).")
     return together(el("h2", "Sounds"), el("p", lead, class_="lead"), head, comparison(section), charts(section), codes(section, run),
-                    pairs(run, baselines or {}))
+                    pairs(run, baselines))
 
 
 def comparison(section: dict) -> Html:

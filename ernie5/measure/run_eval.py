@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ernie5.data_pipelines.media_limits import MediaLimits, VisionSize
 from ernie5.data_pipelines.sources import open_source
 from ernie5.measure.audio import AudioRun, measure_audio
+from ernie5.measure.clip_baselines import clip_baselines
 from ernie5.measure.features import PICTURE_DEFAULT, SOUND_DEFAULT
 from ernie5.measure.frechet import frechet_distance, load_callable, rows_of
 from ernie5.measure.media import MediaSet, Shape
@@ -54,12 +55,11 @@ class Measured:
     """Figures by kind, and what the page shows of it."""
 
     result: dict
-    images: VisionRun | None = None
-    clips: VisionRun | None = None
+    vision: dict[str, VisionRun] = field(default_factory=dict)                     # image, video
     sounds: AudioRun | None = None
     texts: TextRun | None = None
-    pictures_of: dict[str, dict[str, Tensor]] | None = None  # of baselines
-    sounds_of: dict[str, dict[str, Tensor]] | None = None
+    pictures_of: dict[str, dict[str, Tensor]] = field(default_factory=dict)         # by name of the medium, then of the baseline
+    sounds_of: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
 
 def evaluate_tokenizers(subject: Subject, media: str | None, settings: EvalSettings) -> Measured:
@@ -108,18 +108,18 @@ def _vision(
             continue
         section[name] = run.result()
         made = {"tokenizer": [r.decoded for r in run.done]}
-        if name == "image":
-            measured.images = run
-            if settings.baselines:
-                with progress("baselines of pictures", total=len(run.done)) as bar:
-                    others = _fit_on(subject, limits, settings, shape)
-                    section[name]["baselines"], measured.pictures_of = picture_baselines(run.done, tokenizer.stride, others, bar)
-                for baseline in ("jpeg_small", "webp_small", "pca"):
-                    of = measured.pictures_of
-                    pictures = [of[r.name][baseline] for r in run.done if baseline in of.get(r.name, {})]
-                    made |= {baseline: pictures} if len(pictures) == len(run.done) else {}
-        else:
-            measured.clips = run
+        measured.vision[name] = run
+        if settings.baselines:
+            with progress(f"baselines of {name}s", total=len(run.done)) as bar:
+                if name == "image":
+                    section[name]["baselines"], of = picture_baselines(
+                        run.done, tokenizer.stride, _fit_on(subject, limits, settings, shape), bar)
+                else:
+                    section[name]["baselines"], of = clip_baselines(run.done, bar)
+            measured.pictures_of |= of
+            for baseline in ("jpeg_small", "webp_small", "pca", "h264_small"):
+                pictures = [of[r.name][baseline] for r in run.done if baseline in of.get(r.name, {})]
+                made |= {baseline: pictures} if len(pictures) == len(run.done) else {}
         originals = [r.original for r in run.done]
         section[name]["frechet"] = _frechet(lambda x: rows_of(features(x), settings.picture_features), originals, made,
                                             settings.picture_features)

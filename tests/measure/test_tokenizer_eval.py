@@ -54,6 +54,9 @@ def test_baselines_stay_within_the_rate(evaluated):
         if name in image["baselines"]:
             row = image["baselines"][name]
             assert row["bits_per_pixel"] <= row["tokenizer"]["bits_per_pixel"] + 1e-9
+    clips = evaluated[0]["vision"]["video"]["baselines"]
+    assert all(row["bits_per_pixel"] <= row["tokenizer"]["bits_per_pixel"] for name, row in clips.items() if name in ("h264", "h264_small"))
+    assert clips["h264_lowest"]["num"] == 3
     assert image["baselines"]["pca"]["fitted_on"] == "32 training pictures"  # of 24 pairs and 12 documents
     assert audio["baselines"]["opus"]["bits_per_second"] >= audio["bits_per_second"]
     assert len(audio["baselines"]["curves"]["mp3"]) >= 3
