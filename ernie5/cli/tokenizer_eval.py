@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ernie5.data_pipelines.media_limits import VisionSize
 
 EVAL = """Encodes and decodes media and measures what is left: PSNR, SSIM, log-mel, SI-SDR, rates, use of codes, speed; after every scale,
-bit width and level; beside JPEG, WebP, PCA, Opus and MP3 at the same rate. Writes tokenizer_eval.json and tokenizer_eval.html.
+bit width and level; beside JPEG, WebP, PCA, H.264, Opus and MP3 at the same rate. Writes tokenizer_eval.json and tokenizer_eval.html.
 
   ernie5 tokenizer eval runs/tiny_cpu                              all three, on the run's held-out media
   ernie5 tokenizer eval runs/tiny_cpu/tokenizers/vision photos --size native

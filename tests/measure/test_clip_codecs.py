@@ -1,5 +1,6 @@
 """H.264: what is counted, and that the best within a budget is within it."""
 
+import numpy as np
 import torch
 
 from ernie5.measure.clip_codecs import at_crf, best_clip, h264, slice_bits
@@ -26,11 +27,12 @@ def test_the_best_within_a_budget():
 
 
 def test_below_the_lowest_rate_only_shrinking_helps():
-    least = at_crf(CLIP, 51).bits
-    assert best_clip(CLIP, least - 8) is None
-    small = best_clip(CLIP, 0.7 * least, shrink=True)
-    assert small is None or (small.scale < 1 and small.bits <= 0.7 * least)
-    assert best_clip(CLIP, 0, shrink=True) is None
+    noise = torch.from_numpy(np.random.default_rng(0).integers(0, 256, CLIP.shape, dtype=np.uint8))
+    least = at_crf(noise, 51).bits
+    assert best_clip(noise, least - 8) is None
+    small = best_clip(noise, 0.7 * least, shrink=True)
+    assert small is not None and small.scale < 1 and small.bits <= 0.7 * least and small.clip.shape == CLIP.shape
+    assert best_clip(noise, 0, shrink=True) is None
 
 
 def test_odd_sides_come_back_as_they_were():
