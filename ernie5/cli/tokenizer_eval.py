@@ -31,7 +31,7 @@ def add_action(actions: Subparsers) -> None:
     parser.add_argument("--at-most", type=int, default=64, metavar="N", help="media of a kind (default 64; ten times as many texts)")
     parser.add_argument("--size", metavar="N|HxW|native", help="pixels (default: the run's; native without a run)")
     parser.add_argument("--longest", type=int, default=512, metavar="N", help="native pictures are shrunk to N pixels a side (default 512)")
-    parser.add_argument("--seconds", type=float, default=10.0, metavar="S", help="of every sound (default 10)")
+    parser.add_argument("--seconds", type=float, default=10.0, metavar="S", help="of every sound of MEDIA (default 10)")
     parser.add_argument("--features", metavar="M:F", help="a function that gives features of pictures, for the Fréchet distance")
     parser.add_argument("--sound-features", metavar="M:F", help="the same for sounds")
     parser.add_argument("--fit", metavar="PATH", help="pictures to fit PCA on (default: the run's training media)")

@@ -36,13 +36,13 @@ RESULT, PAGE = "tokenizer_eval.json", "tokenizer_eval.html"
 
 @dataclass(frozen=True)
 class EvalSettings:
-    """What is measured and how. `size`: height and width, None = of the run, or native where there is no run; 0 x 0 is native."""
+    """What is measured and how. `size`: of pictures and clips; None = that of the run, or native where there is no run."""
 
     at_most: int = 64
-    native: bool | None = None            # None: unless the run says a size
+    native: bool = False                  # whatever the run says
     size: VisionSize | None = None
     longest: int = 512
-    seconds: float = 10.0
+    seconds: float = 10.0                 # of sounds that the run does not hold
     picture_features: str = PICTURE_DEFAULT
     sound_features: str = SOUND_DEFAULT
     baselines: bool = True

@@ -63,6 +63,8 @@ def test_the_best_within_a_budget(name):
                 decoded = torch.from_numpy(np.array(Image.open(BytesIO(file)).convert("RGB"))).permute(2, 0, 1)[None]
                 scores[quality] = max(scores.get(quality, 0), psnr(decoded, picture))
     assert psnr(coded.picture, picture) == pytest.approx(max(scores.values()), abs=0.1)
+    of_all_sizes = best_within(name, picture, budget, shrink=True)
+    assert of_all_sizes is not None and psnr(of_all_sizes.picture, picture) >= psnr(coded.picture, picture)
 
 
 def test_below_quality_one_only_shrinking_helps():
