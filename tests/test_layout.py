@@ -34,8 +34,10 @@ MAY_IMPORT = {  # package -> the packages that it may use, besides itself
     "planner": LIBRARY | {"recipe", "train"},
     "ablate": LIBRARY | {"recipe", "train", "train settings", "report", ""},
     "inspect": LIBRARY | {"recipe", "train", "report"},
+    "measure": LIBRARY | {"recipe", "train", "report"},
     "launch": BOTTOM,
-    "cli": LIBRARY | {"launch", "generate", "recipe", "train", "family", "ablate", "analysis", "report", "inspect", "planner", ""},
+    "cli": LIBRARY | {"launch", "generate", "recipe", "train", "family", "ablate", "analysis", "report", "inspect", "measure",
+                      "planner", ""},
     "": set(),                 # ernie5/__init__.py: light, imports nothing of ours
     "__main__": {"cli"},
 }

@@ -87,9 +87,9 @@ class AudioCodec(nn.Module):
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
-        """Codes int64 `f Q` -> sound float `n` in [-1, 1], n = f * hop_samples."""
-        if codes.ndim != 2 or codes.shape[1] != self.num_codebooks or codes.is_floating_point():
-            raise ValueError(f"codes = {codes.dtype} {tuple(codes.shape)} must be integers f {self.num_codebooks}")
+        """Codes int64 `f Q` -> sound float `n` in [-1, 1], n = f * hop_samples. Fewer columns: what the first levels alone say."""
+        if codes.ndim != 2 or not 1 <= codes.shape[1] <= self.num_codebooks or codes.is_floating_point():
+            raise ValueError(f"codes = {codes.dtype} {tuple(codes.shape)} must be integers f {self.num_codebooks} (or fewer levels)")
         if not len(codes):
             return torch.empty(0)
         if not 0 <= int(codes.min()) <= int(codes.max()) < self.codebook_size:
