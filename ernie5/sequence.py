@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from enum import Enum
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -113,13 +114,48 @@ class TokenGroups:
         return self.group.shape[0]
 
 
+class ReadSize(NamedTuple):
+    """One understanding read: so many frames of `height` x `width` patches, and the tokens that they become."""
+
+    frames: int
+    height: int
+    width: int
+    tokens: int
+
+    @property
+    def patches(self) -> int:
+        """Patches of all its frames."""
+        return self.frames * self.height * self.width
+
+
 @dataclass(frozen=True)
 class UnderstandBatch:
-    """All understanding reads of one shape, and the flat positions (of B*S) that their tokens fill."""
+    """Understanding reads of any sizes side by side, patch after patch (read, frame, row, column), and the flat positions (of B*S) that
+    their tokens fill.
+    """
 
-    pixels: Tensor     # uint8 n f c h w
-    features: Tensor   # n f c h' w'
-    positions: Tensor  # n m    into B*S; B*S itself: on another context rank
+    patches: Tensor              # uint8 P 3 p p
+    features: Tensor             # P c'
+    positions: Tensor            # M      into B*S, read after read, row by row; B*S itself: on another context rank
+    sizes: tuple[ReadSize, ...]  # n      reads; on the host, because they decide shapes
+
+    def select(self, keep: list[bool]) -> "UnderstandBatch":
+        """Some of the `n` reads."""
+        if all(keep):
+            return self
+        device = self.positions.device
+
+        def of(counts: list[int]) -> Tensor:
+            return torch.repeat_interleave(torch.tensor(keep, dtype=torch.bool), torch.tensor(counts, dtype=torch.int64)).to(device)
+
+        patches, tokens = of([size.patches for size in self.sizes]), of([size.tokens for size in self.sizes])
+        sizes = tuple(size for size, kept in zip(self.sizes, keep, strict=True) if kept)
+        return UnderstandBatch(self.patches[patches], self.features[patches], self.positions[tokens], sizes)
+
+    def to(self, device: torch.device | str) -> "UnderstandBatch":
+        """The same reads on another device."""
+        patches, features, positions = (x.to(device, non_blocking=True) for x in (self.patches, self.features, self.positions))
+        return UnderstandBatch(patches, features, positions, self.sizes)
 
 
 @dataclass(frozen=True)
@@ -168,5 +204,4 @@ class PackedSequence:
         """The same batch on another device."""
         moved = {f.name: getattr(self, f.name) for f in fields(self)}
         moved = {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in moved.items()}
-        batches = tuple(UnderstandBatch(b.pixels.to(device), b.features.to(device), b.positions.to(device)) for b in self.understand)
-        return replace(self, **{**moved, "understand": batches})
+        return replace(self, **{**moved, "understand": tuple(batch.to(device) for batch in self.understand)})

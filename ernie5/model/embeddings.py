@@ -1,6 +1,6 @@
 """What positions read: text ids, accumulated vision features, summed audio codes, understanding tokens.
 
-    text: E[id]      vision: W f + s_k      audio: sum over levels of E_q[code_q]      understanding: encoder(pixels, features)
+    text: E[id]      vision: W f + s_k      audio: sum over levels of E_q[code_q]      understanding: encoder(reads)
 
 Every module runs on every batch; a modality that is absent runs on an empty tensor, so that its gradient is zero and not missing
 (decision 26). What lies at B*S, past the end, is on another context rank and is dropped. Report: Fig. 1-3, §2.2-2.3. Ours: learned scale
@@ -34,8 +34,8 @@ class ReadEmbeddings(nn.Module):
         positions = [packed.text_at, packed.vision_at, packed.audio_at]
         reads = [self.text(packed.text), vision, audio]
         for batch in packed.understand:
-            positions.append(batch.positions.flatten())
-            reads.append(self.understanding(batch.pixels, batch.features).flatten(0, 1))
+            positions.append(batch.positions)
+            reads.append(self.understanding(batch))
         rows, length = packed.sample.shape
         x = torch.zeros(rows * length + 1, self.text.embedding_dim, device=packed.sample.device, dtype=reads[0].dtype)
         x = x.index_copy(0, torch.cat(positions), torch.cat([r.to(x.dtype) for r in reads]))

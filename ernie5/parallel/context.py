@@ -20,7 +20,7 @@ from ernie5.model.attention_mask import AttentionMask, Where
 from ernie5.model.elastic import Elastic
 from ernie5.model.elastic_samples import SubModels
 from ernie5.parallel.engine import MicroBatch
-from ernie5.sequence import PackedSequence, UnderstandBatch
+from ernie5.sequence import PackedSequence
 
 OF_POSITIONS = ("sample", "segment", "kind", "group", "frame", "kept", "coords")
 LISTS = {  # list of positions -> what lies beside it
@@ -57,9 +57,9 @@ def part_of(packed: PackedSequence, ours: Tensor) -> PackedSequence:
         changes |= {positions: at[here]} | {name: getattr(packed, name)[here] for name in beside}
     understand = []
     for batch in packed.understand:
-        at = place[batch.positions]                                                             # n m
-        here = (at < nowhere).any(dim=1)
-        understand.append(UnderstandBatch(batch.pixels[here], batch.features[here], at[here]))
+        at = place[batch.positions]                                                             # M
+        here = [bool(x.any()) for x in (at < nowhere).cpu().split([size.tokens for size in batch.sizes])]
+        understand.append(replace(batch, positions=at).select(here))
     changes["understand"] = tuple(understand)
     assert changes.keys() | {"sample_ids"} == {f.name for f in fields(packed)}, "a field that nobody cuts"
     return replace(packed, **changes)

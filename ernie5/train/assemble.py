@@ -41,8 +41,8 @@ def vocabulary_of(recipe: Recipe, tokenizers: Tokenizers) -> Vocabulary:
     )
 
 
-def widths_of(vocabulary: Vocabulary) -> Widths:
-    return Widths(vocabulary.bits, vocabulary.num_codebooks, vocabulary.feature_dim, vocabulary.patch, vocabulary.merge)
+def widths_of(vocabulary: Vocabulary, pack: bool = False) -> Widths:
+    return Widths(vocabulary.bits, vocabulary.num_codebooks, vocabulary.feature_dim, vocabulary.patch, pack)
 
 
 def build_model(recipe: Recipe, vocabulary: Vocabulary) -> UnifiedTransformer:
@@ -74,7 +74,7 @@ def grouping_of(recipe: Recipe, tokenizers: Tokenizers) -> Grouping:
     """How documents of this run are laid out."""
     return Grouping(
         tokenizers.vision.quantizer, tokenizers.audio.num_codebooks, tokenizers.audio.codebook_size,
-        history=recipe.data.history, prompt_weight=recipe.data.prompt_weight,
+        history=recipe.data.history, prompt_weight=recipe.data.prompt_weight, chunk_frames=recipe.understanding.chunk,
     )
 
 
@@ -142,7 +142,7 @@ def build_training(recipe: Recipe, tokenizers: Tokenizers, corpus: Corpus, quara
     )
     mixture = mixture_of(recipe, {name: len(source) for name, source in corpus.sources.items()})
     weighting = PosteriorWeights if recipe.train.modality_weighting == "posterior" else EqualWeights
-    loader = Loader(maker, mixture, widths_of(model.vocabulary), engine.data_rank, engine.data_size, stream_of(recipe))
+    loader = Loader(maker, mixture, widths_of(model.vocabulary, recipe.understanding.pack), engine.data_rank, engine.data_size, stream_of(recipe))
     return Training(
         model=model, engine=engine, loader=loader,
         balance=RouterBalance(model, recipe.train.balance_speed), modality_weights=weighting(recipe.train.loss_weights),
