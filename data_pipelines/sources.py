@@ -37,6 +37,8 @@ def open_source(name: str, config: SourceConfig, quarantine: Quarantine | None =
     if len(kinds) > 1:
         raise ValueError(f"data.sources.{name}: there are {' and '.join(k[1:] for k in kinds)} files at {files[0].shown} and beside it; "
                          f"name one kind with a pattern such as *{kinds[0]}")
+    if config.native and kinds[0] != ".tar":
+        raise ValueError(f"data.sources.{name}.native = true is for images, and {kinds[0]} files have only texts; take it away")
     match kinds[0]:
         case ".tar":
             return ShardSource(name, files if "://" in config.path else config.path, quarantine, fields=config.fields, limits=limits)

@@ -90,6 +90,20 @@ class DataConfig:
     def uses_demo(self) -> bool:
         return any(s.path.startswith(DEMO) for s in (*self.sources.values(), *self.heldout.values()))
 
+    @property
+    def native(self) -> tuple[str, ...]:
+        """Sources of training whose images keep their own sizes."""
+        return tuple(name for name, source in self.sources.items() if source.native)
+
+    def check_native(self, unit: int, length: int) -> None:
+        """ValueError where the largest image of a source that is native would have no token, or more than a row of `length`."""
+        pixels, tokens = self.limits.native_pixels, self.limits.native_pixels // unit**2
+        for name in self.native:
+            if not 1 <= tokens <= length - 4:
+                raise ValueError(f"data.limits.native_pixels = {pixels} lets an image of data.sources.{name} have {tokens} tokens of "
+                                 f"{unit} x {unit} pixels, which must be 1 to train.length - 4 = {length - 4}; use for example "
+                                 f"{min(512, length - 4) * unit**2}")
+
 
 @dataclass(frozen=True)
 class TextTokenizerConfig:
@@ -174,6 +188,7 @@ class Recipe:
         self.data.check(self.train.stages)
         if "vision" not in self.tokenizers.parts:
             self.data.augment.check(self.data.limits.image_size, self.tokenizers.vision.autoencoder.stride)
+        self.data.check_native(self.understanding.unit, min([self.train.length, *(s.length for s in self.train.stages if s.length)]))
         levels = self.tokenizers.audio.codec.num_codebooks
         if self.model.num_layers < levels:
             raise ValueError(f"model.num_layers = {self.model.num_layers} must be at least tokenizers.audio.codec.num_codebooks = {levels}")

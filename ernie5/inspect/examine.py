@@ -12,6 +12,7 @@ import unicodedata
 from collections import Counter
 from dataclasses import dataclass
 
+from ernie5.data_pipelines.augment import PLAIN, View
 from ernie5.data_pipelines.curate.media_headers import open_picture, open_sound, read_clip_header
 from ernie5.data_pipelines.decode_media import decode_record
 from ernie5.data_pipelines.directions import direction
@@ -51,9 +52,9 @@ class Facts:
     attributes: tuple[str, ...]
 
 
-def examine(record: Record, limits: MediaLimits, sample_rate_hz: int, guess_language: bool) -> tuple[Facts, Sample]:
+def examine(record: Record, limits: MediaLimits, sample_rate_hz: int, guess_language: bool, view: View = PLAIN) -> tuple[Facts, Sample]:
     """Facts of a sample, and the sample itself as the model would get it. Raises BadSample."""
-    sample = decode_record(record, limits, sample_rate_hz)
+    sample = decode_record(record, limits, sample_rate_hz, view)
     parts = tuple(_part(m, s.media, limits, guess_language) for m, s in zip(record.members, sample.segments, strict=True))
     return Facts(record.id, direction(sample.segments), parts, tuple(sorted(record.attributes))), sample
 

@@ -3,7 +3,7 @@
     text            its tokens
     image, clip     generated: all scales of all frames; read: merged tokens of the understanding path
     sound           codec frames
-    document        all of it, every medium generated, with begin, end and other control tokens
+    document        all of it, every medium generated that can be, with begin, end and other control tokens
 
 Media of one shape take equally many, so only the first of each shape is encoded.
 Ours: the table; the layout is the training's own (grouping.py).
@@ -67,13 +67,14 @@ def count_tokens(run: str, sample: Sample) -> dict[str, int]:
     lengths = lengths_of(run)
     counts = {"document": 1}
     for segment in sample.segments:
-        made = replace(segment, role=Role.GENERATE)
-        inside, whole = lengths.of(made)
+        inside, whole = lengths.of(segment)
         counts["document"] += whole
         if segment.modality is Modality.TEXT:
             counts["text"] = counts.get("text", 0) + inside
             continue
         read, _ = lengths.of(replace(segment, role=Role.UNDERSTAND))
-        for name, size in ((f"{segment.modality.value} generated", inside), (f"{segment.modality.value} read", read)):
+        sizes = {"generated": inside, "read": read} if segment.role is Role.GENERATE else {"read": read}
+        for role, size in sizes.items():
+            name = f"{segment.modality.value} {role}"
             counts[name] = counts.get(name, 0) + size
     return counts

@@ -58,8 +58,8 @@ def part_of(packed: PackedSequence, ours: Tensor) -> PackedSequence:
     understand = []
     for batch in packed.understand:
         at = place[batch.positions]                                                             # M
-        here = [bool(x.any()) for x in (at < nowhere).cpu().split([size.tokens for size in batch.sizes])]
-        understand.append(replace(batch, positions=at).select(here))
+        tokens = (at < nowhere).cpu().split([size.tokens for size in batch.sizes])
+        understand.append(replace(batch, positions=at).select([bool(x.any()) for x in tokens]))
     changes["understand"] = tuple(understand)
     assert changes.keys() | {"sample_ids"} == {f.name for f in fields(packed)}, "a field that nobody cuts"
     return replace(packed, **changes)

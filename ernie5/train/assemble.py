@@ -113,12 +113,16 @@ def layout_of(recipe: Recipe, tokenizers: Tokenizers) -> str:
         free.add("augment")
     data = {key: value for key, value in to_plain(recipe.data).items() if key not in free}
     prints = [getattr(tokenizers, kind).fingerprint for kind in ("text", "vision", "audio")]
+    data["native"] = recipe.data.native
     return blake2b(json.dumps([data, prints, recipe.run.seed], sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def check_sizes(recipe: Recipe, tokenizers: Tokenizers) -> None:
-    """ValueError when the vision tokenizer was not trained for one of the sizes that images may get."""
-    vision = tokenizers.vision
+    """ValueError when the vision tokenizer was not trained for one of the sizes that images may get, or its cells are no patches."""
+    vision, patch = tokenizers.vision, recipe.understanding.patch
+    if vision.stride != patch:
+        raise ValueError(f"understanding.patch = {patch} must be the stride of the vision tokenizer, {vision.stride}: a patch is seen by "
+                         f"both; use understanding.patch = {vision.stride}")
     recipe.data.augment.check(recipe.data.limits.image_size, vision.stride)
     for i, size in enumerate(recipe.data.augment.aspect_buckets):
         try:
@@ -142,7 +146,8 @@ def build_training(recipe: Recipe, tokenizers: Tokenizers, corpus: Corpus, quara
     )
     mixture = mixture_of(recipe, {name: len(source) for name, source in corpus.sources.items()})
     weighting = PosteriorWeights if recipe.train.modality_weighting == "posterior" else EqualWeights
-    loader = Loader(maker, mixture, widths_of(model.vocabulary, recipe.understanding.pack), engine.data_rank, engine.data_size, stream_of(recipe))
+    widths = widths_of(model.vocabulary, recipe.understanding.pack)
+    loader = Loader(maker, mixture, widths, engine.data_rank, engine.data_size, stream_of(recipe))
     return Training(
         model=model, engine=engine, loader=loader,
         balance=RouterBalance(model, recipe.train.balance_speed), modality_weights=weighting(recipe.train.loss_weights),

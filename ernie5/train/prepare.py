@@ -36,11 +36,14 @@ OURS = {"text": Utf16Tokenizer, "vision": VisionGenerationTokenizer, "audio": Au
 
 @dataclass(frozen=True)
 class Corpus:
-    """Opened sources by name, and how their records become samples. `augment`: for those that are augmented; held-out data never is."""
+    """Opened sources by name, and how their records become samples. `augment`: for those that are augmented; held-out data never is.
+    `native`: those whose images keep their own sizes.
+    """
 
     recipe: Recipe
     sources: dict[str, Source]
     augment: dict[str, AugmentConfig] = field(default_factory=dict)
+    native: frozenset[str] = frozenset()
 
     def sample(self, source: str, index: int) -> Sample:
         """One decoded sample without any draw, its images in their aspect buckets; ValueError when it is damaged."""
@@ -59,6 +62,7 @@ class Corpus:
 
     def _decoded(self, source: str, index: int, view: View) -> Sample:
         rate_hz = self.recipe.tokenizers.audio.codec.sample_rate_hz
+        view = replace(view, native=self.recipe.understanding.unit) if source in self.native else view
         return decode_record(self.sources[source].read(index), self.recipe.data.limits, rate_hz, view)
 
 
@@ -96,7 +100,8 @@ def placed(recipe: Recipe, source: SourceConfig) -> SourceConfig:
 def open_sources(recipe: Recipe, sources: dict[str, SourceConfig], quarantine: Quarantine) -> Corpus:
     """Open sources by name, as they are; a missing path is a ValueError that names it."""
     limits = recipe.data.limits
-    return Corpus(recipe, {name: open_source(name, placed(recipe, source), quarantine, limits) for name, source in sources.items()})
+    opened = {name: open_source(name, placed(recipe, source), quarantine, limits) for name, source in sources.items()}
+    return Corpus(recipe, opened, native=frozenset(name for name, source in sources.items() if source.native))
 
 
 def open_training_sources(recipe: Recipe, quarantine: Quarantine) -> Corpus:
@@ -106,8 +111,10 @@ def open_training_sources(recipe: Recipe, quarantine: Quarantine) -> Corpus:
 
 
 def media_of(corpus: Corpus, kinds: set[Modality], at_most: int) -> Iterable:
-    """Up to `at_most` decoded media of these kinds, sources in turn; damaged samples are left out (training reports them)."""
-    found = 0
+    """Up to `at_most` decoded media of these kinds, sources in turn; damaged samples are left out (training reports them). Images are all
+    of the sizes that are generated, as tokenizers are trained on them.
+    """
+    found, corpus = 0, replace(corpus, native=frozenset())
     for name, source in corpus.sources.items():
         for index in range(len(source)):
             if found >= at_most:

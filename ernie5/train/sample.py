@@ -6,10 +6,11 @@ from pathlib import Path
 
 from torch import Tensor
 
+from ernie5.data_pipelines.augment import View
 from ernie5.data_pipelines.decode_media import decode_member
-from ernie5.data_pipelines.media_limits import MediaLimits
 from ernie5.data_pipelines.write_shards import Member
 from ernie5.generate.choose import Sampling
+from ernie5.recipe import Recipe
 from ernie5.sequence import Modality, Segment
 from ernie5.train.load import load_run
 from ernie5.train.samples import write_medium
@@ -26,7 +27,7 @@ def sample_run(
         raise ValueError(f"--guidance {guidance} needs a run trained with data.roles.condition_drop > 0; leave it out")
     rate = generator.tokenizers.audio.sample_rate_hz
     files = {Modality.IMAGE: image, Modality.VIDEO: video, Modality.AUDIO: audio}
-    segments = [Segment(kind, read_file(path, kind, recipe.data.limits, rate)) for kind, path in files.items() if path is not None]
+    segments = [Segment(kind, read_file(path, kind, recipe, rate)) for kind, path in files.items() if path is not None]
     segments += [Segment(Modality.TEXT, prompt)] if prompt else []
     usual = 0.0 if modality is Modality.TEXT else recipe.evaluate.temperature
     strength = 1.0 if modality is Modality.TEXT or not prompt else recipe.evaluate.guidance
@@ -45,9 +46,12 @@ def sample_run(
     return str(out)
 
 
-def read_file(path: Path, modality: Modality, limits: MediaLimits, sample_rate_hz: int) -> str | Tensor:
-    """Decode a user's file as one medium of this kind; ValueError says what is wrong with it."""
+def read_file(path: Path, modality: Modality, recipe: Recipe, sample_rate_hz: int) -> str | Tensor:
+    """Decode a user's file as one medium of this kind, an image at its own size where the run learnt from such; ValueError says what is
+    wrong with it.
+    """
+    view = View(native=recipe.understanding.unit if recipe.data.native else 0)
     try:
-        return decode_member(Member(modality, path.suffix.lstrip("."), path.read_bytes()), limits, sample_rate_hz)
+        return decode_member(Member(modality, path.suffix.lstrip("."), path.read_bytes()), recipe.data.limits, sample_rate_hz, view)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None

@@ -33,7 +33,8 @@ def packed(reads: list[UnderstandRead], pack: bool = True) -> tuple[UnderstandBa
     blocks = []
     for number, read in enumerate(reads):
         size = -(-read.features.shape[2] // 2) * -(-read.features.shape[3] // 2)
-        blocks.append(TokenGroups(number, Kind.IMAGE_UNDERSTAND, torch.zeros(size, dtype=torch.int64), torch.zeros(size, 3), understand=read))
+        group, coords = torch.zeros(size, dtype=torch.int64), torch.zeros(size, 3)
+        blocks.append(TokenGroups(number, Kind.IMAGE_UNDERSTAND, group, coords, understand=read))
     sample = PackedSample("x", blocks)
     return collate([[sample]], max(1, len(sample)), Widths(8, 2, 6, 4, pack)).understand
 
@@ -43,7 +44,8 @@ def tokens_of(encoder: UnderstandingEncoder, *reads: UnderstandRead) -> Tensor:
     return encoder(batch)
 
 
-@pytest.mark.parametrize("f, h, w, tokens", [(1, 4, 4, 4), (4, 4, 4, 4), (1, 2, 6, 3), (1, 3, 5, 6), (4, 1, 1, 1), (1, 1, 1, 1), (1, 1, 300, 150)])
+@pytest.mark.parametrize("f, h, w, tokens", [(1, 4, 4, 4), (4, 4, 4, 4), (1, 2, 6, 3), (1, 3, 5, 6), (4, 1, 1, 1), (1, 1, 1, 1),
+                                             (1, 1, 300, 150)])
 def test_four_or_sixteen_patches_become_one_token(encoder, f, h, w, tokens):
     assert tokens_of(encoder, media(f, h, w), media(f, h, w, 1)).shape == (2 * tokens, 10)
 

@@ -71,10 +71,9 @@ class FrameBuckets:
             alike[rounded(size)].append(frame)
         buckets, back, before = [], torch.zeros(sum(lengths), dtype=torch.int64), 0
         for _, frames in sorted(alike.items()):
-            begin, size = start[frames][:, None], length[frames][:, None]                     # n 1
-            step = torch.arange(int(size.max()))                                              # s
-            there = step < size                                                               # n s
-            index = begin + torch.where(there, step, 0)
+            step = torch.arange(int(length[frames].max()))                                    # s
+            there = step < length[frames][:, None]                                            # n s
+            index = start[frames][:, None] + torch.where(there, step, 0)
             back[index[there]] = before + there.flatten().nonzero()[:, 0]
             before += index.numel()
             buckets.append(Bucket(index.to(device), None if there.all() else there[:, None, None].to(device)))

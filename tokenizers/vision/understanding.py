@@ -46,6 +46,11 @@ class UnderstandingConfig:
     merger: Literal["attention", "mlp"] = "attention"   # mlp: the patches of a token side by side
     pack: bool = False
 
+    @property
+    def unit(self) -> int:
+        """Pixels a side of one token."""
+        return MERGE * self.patch
+
     def __post_init__(self) -> None:
         if self.dim % 4 or self.dim % self.num_heads:
             raise ValueError(
@@ -118,8 +123,8 @@ class UnderstandingEncoder(nn.Module):
         p = self.config.patch
         if batch.patches.shape[1:] != (3, p, p) or batch.features.shape[1] != self.feature_dim:
             raise ValueError(
-                f"patches {tuple(batch.patches.shape)} and features {tuple(batch.features.shape)} do not fit this encoder, of understanding.patch "
-                f"= {p} and {self.feature_dim} features; build it for the generation tokenizer that gives the features"
+                f"patches {tuple(batch.patches.shape)} and features {tuple(batch.features.shape)} do not fit understanding.patch = {p} "
+                f"and {self.feature_dim} features; build the encoder for the generation tokenizer that gives the features"
             )
         for frames in {size.frames for size in batch.sizes} - {1, self.config.chunk}:
             raise ValueError(f"a read has {frames} frames, which must be 1 (image) or {self.config.chunk} (chunk); cut or pad the clip")
