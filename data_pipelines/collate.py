@@ -14,6 +14,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ernie5.sequence import Choice, PackedSequence, ReadSize, TokenGroups, UnderstandBatch, UnderstandRead
+from ernie5.tokenizers.special_tokens import SpecialToken
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Widths:
     feature_dim: int
     patch: int
     pack: bool = False
+    speaker_dim: int = 0
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,10 @@ class _Parts:
         if block.text is not None:
             self._span("text", start, size)
             self._put("text", block.text)
+            if block.speaker is not None:
+                for at in (block.text == SpecialToken.SPEAKER).nonzero()[:, 0].tolist():
+                    self._span("speaker", start + at, 1)
+                self._put("speaker", block.speaker)
         elif block.vision is not None:
             self._span("vision", start, size, block.scale)
             self._put("vision", block.vision)
@@ -137,7 +143,9 @@ class _Parts:
             coords=self._joined("coords", 3, dtype=real).view(rows, length, 3),
             text_at=self._spread("text")[0], text=self._joined("text"),
             vision_at=vision_at, vision=self._joined("vision", d, dtype=real), vision_scale=vision_scale,
-            audio_at=self._spread("audio")[0], audio=self._joined("audio", q), understand=self._understand(widths),
+            audio_at=self._spread("audio")[0], audio=self._joined("audio", q),
+            speaker_at=self._spread("speaker")[0], speaker=self._joined("speaker", widths.speaker_dim, dtype=real),
+            understand=self._understand(widths),
             text_target_at=target_at, text_target=target, text_weight=weight, text_choice=choice,
             next_target=_next_targets(target_at, target, choice, sample.flatten()),
             vision_target_at=vision_target_at, vision_target=self._joined("vision_target", d, dtype=real),

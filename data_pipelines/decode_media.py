@@ -18,6 +18,7 @@ from ernie5.data_pipelines.media_limits import BadMedia, MediaLimits
 from ernie5.data_pipelines.quarantine import BadSample
 from ernie5.data_pipelines.sniff_media import describe
 from ernie5.data_pipelines.sources import Record
+from ernie5.data_pipelines.speaker import read_speaker
 from ernie5.data_pipelines.write_shards import Member
 from ernie5.sequence import Modality, Role, Sample, Segment
 
@@ -30,7 +31,8 @@ def decode_record(record: Record, limits: MediaLimits, sample_rate_hz: int = 160
     for number, member in enumerate(record.members):
         try:
             role = Role.UNDERSTAND if view.native and member.modality is Modality.IMAGE else Role.GENERATE
-            segments.append(Segment(member.modality, decode_member(member, limits, sample_rate_hz, view), role))
+            speaker = None if member.speaker is None else read_speaker(member.speaker)
+            segments.append(Segment(member.modality, decode_member(member, limits, sample_rate_hz, view), role, speaker))
         except BadMedia as error:
             raise BadSample(record.id, f"segment {number} ({member.modality.value}): {error}") from error
     kept = tuple(segments) if view.caption is None else one_caption(tuple(segments), view.caption)

@@ -98,4 +98,6 @@ def _shape(segment: Segment, codes: object) -> Shape:
     tensors = [codes] if isinstance(codes, Tensor) else [*vars(codes).values()]
     if isinstance(segment.media, Tensor) and segment.modality is not Modality.AUDIO:
         tensors.append(segment.media)
+    if segment.speaker is not None:
+        tensors.append(segment.speaker)
     return tuple(side for tensor in tensors for side in (*tensor.shape, -1))

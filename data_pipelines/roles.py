@@ -11,7 +11,7 @@ Report: §2 (understanding and generation in one model). Ours: the odds. The dra
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -67,4 +67,4 @@ def _pair(text: Segment, medium: Segment, generate: bool, drop: bool) -> tuple[S
 
 
 def _as(segment: Segment, role: Role) -> Segment:
-    return Segment(segment.modality, segment.media, role)
+    return replace(segment, role=role)

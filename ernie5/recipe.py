@@ -15,6 +15,7 @@ from ernie5.data_pipelines.history import HistoryConfig
 from ernie5.data_pipelines.media_limits import MediaLimits
 from ernie5.data_pipelines.roles import RolesConfig
 from ernie5.data_pipelines.source_config import SourceConfig
+from ernie5.data_pipelines.speaker import SpeakerConfig
 from ernie5.data_pipelines.synthetic.demo import DemoConfig
 from ernie5.model.config import ModelConfig
 from ernie5.model.elastic_space import ElasticConfig
@@ -66,6 +67,7 @@ class DataConfig:
     roles: RolesConfig = RolesConfig()
     augment: AugmentConfig = AugmentConfig()
     history: HistoryConfig = HistoryConfig()
+    speaker: SpeakerConfig = SpeakerConfig()
     prompt_weight: float = 0.3
     tolerance: float = 0.01
     cache_gib: float = 1.0

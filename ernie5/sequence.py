@@ -7,7 +7,7 @@ prediction is one mask rule and one sum of losses, and packing is concatenation:
                                (two generated frames of one segment: also within the window, and not dropped)
 
 Report: §2.1-2.3 (one objective for four modalities). Ours: the layout of the batch.
-Letters: B rows, S packed length, T = B*S, N positions of a block, Q codebooks, d bits; media `t c h w`, audio `n`.
+Letters: B rows, S packed length, T = B*S, N positions of a block, Q codebooks, d bits, v numbers of a speaker vector; media `t c h w`, audio `n`.
 """
 
 from __future__ import annotations
@@ -60,11 +60,13 @@ class Segment:
     """One medium in the order of its document.
 
     `media`: text `str`; image and video uint8 `t c h w` (an image is a video of one frame); audio float32 `n` in [-1, 1].
+    `speaker`: of a sound, who speaks, float32 `v`; None = not known.
     """
 
     modality: Modality
     media: str | Tensor
     role: Role = Role.GENERATE
+    speaker: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ class TokenGroups:
     frame: int = -1                              # generated frame this block belongs to; -1 = not a generated frame
     kept: bool = True                            # False: later frames may not look at this one
     text: Tensor | None = None                   # N        token ids
+    speaker: Tensor | None = None                # k v      what the k SPEAKER tokens of `text` read besides, in order
     vision: Tensor | None = None                 # N d      accumulated feature, resized to this scale
     scale: int = 0                               #          which scale `vision` predicts
     audio: Tensor | None = None                  # N Q      codes of one codec frame a position
@@ -180,6 +183,8 @@ class PackedSequence:
     vision_scale: Tensor   # n
     audio_at: Tensor       # n
     audio: Tensor          # n Q
+    speaker_at: Tensor     # n     SPEAKER tokens that have a vector; they are in `text_at` too
+    speaker: Tensor        # n v
     understand: tuple[UnderstandBatch, ...]
     # what a position must predict
     text_target_at: Tensor       # m

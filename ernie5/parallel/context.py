@@ -27,6 +27,7 @@ LISTS = {  # list of positions -> what lies beside it
     "text_at": ("text",),
     "vision_at": ("vision", "vision_scale"),
     "audio_at": ("audio",),
+    "speaker_at": ("speaker",),
     "text_target_at": ("text_target", "text_weight", "text_choice", "next_target"),
     "vision_target_at": ("vision_target", "vision_target_scale", "vision_weight"),
     "audio_target_at": ("audio_target",),

@@ -38,11 +38,12 @@ def vocabulary_of(recipe: Recipe, tokenizers: Tokenizers) -> Vocabulary:
     return Vocabulary(
         text=tokenizers.text.vocab_size, bits=tokenizers.vision.quantizer.bits, num_codebooks=tokenizers.audio.num_codebooks,
         codebook_size=tokenizers.audio.codebook_size, feature_dim=tokenizers.vision.feature_dim, patch=tokenizers.vision.stride,
+        speaker_dim=recipe.data.speaker.dim,
     )
 
 
 def widths_of(vocabulary: Vocabulary, pack: bool = False) -> Widths:
-    return Widths(vocabulary.bits, vocabulary.num_codebooks, vocabulary.feature_dim, vocabulary.patch, pack)
+    return Widths(vocabulary.bits, vocabulary.num_codebooks, vocabulary.feature_dim, vocabulary.patch, pack, vocabulary.speaker_dim)
 
 
 def build_model(recipe: Recipe, vocabulary: Vocabulary) -> UnifiedTransformer:
@@ -56,7 +57,8 @@ def build_model(recipe: Recipe, vocabulary: Vocabulary) -> UnifiedTransformer:
 def planned_vocabulary(recipe: Recipe) -> Vocabulary:
     """The sizes before there are tokenizers: what the recipe asks for."""
     audio, vision = recipe.tokenizers.audio.codec, recipe.tokenizers.vision
-    return Vocabulary(recipe.tokenizers.text.vocab_size, vision.bits, audio.num_codebooks, audio.codebook_size, vision.channels[-1])
+    return Vocabulary(recipe.tokenizers.text.vocab_size, vision.bits, audio.num_codebooks, audio.codebook_size, vision.channels[-1],
+                      speaker_dim=recipe.data.speaker.dim)
 
 
 def whole_on_meta(recipe: Recipe, vocabulary: Vocabulary) -> UnifiedTransformer:
@@ -86,7 +88,7 @@ def build_generator(recipe: Recipe, tokenizers: Tokenizers, model: UnifiedTransf
         latent_frames=1 + (limits.num_frames - 1) // vision.temporal_stride,
         codec_frames=round(limits.audio_seconds * tokenizers.audio.frame_rate_hz),
     )
-    return Generator(model, tokenizers, grouping_of(recipe, tokenizers), widths_of(model.vocabulary), bounds)
+    return Generator(model, tokenizers, grouping_of(recipe, tokenizers), widths_of(model.vocabulary, recipe.understanding.pack), bounds)
 
 
 def mixture_of(recipe: Recipe, sizes: dict[str, int]) -> Mixture:
