@@ -1,11 +1,11 @@
 """Who speaks: one vector for a recording, from a side file or computed from another recording of the sample, for the speaker slot.
 
     1.wav -> 1.speaker.npy     wav -> speaker.npy, which also stands for every sound that has none of its own
-    data.speaker: {dim: 256}                                         vectors of 256 numbers are read; 0 = off, nothing changes
-    data.speaker: {dim: 256, encoder: "my.voices:Encoder", folder: models/voices}      sounds without one: from the recording before, or after
+    data.speaker: {dim: 256}                                        vectors of 256 numbers are read; 0 = off, nothing changes
+    data.speaker: {dim: 256, encoder: "voices:Net", folder: net}    sounds without one get that of the recording before them, or after
 
-Sounds that have none are generated without. The file is an .npy of floats, `n` or `1 n`; its header is checked before anything is believed,
-and nothing in it is ever run. Only the direction of a vector counts (the model normalises it).
+Sounds that have none at all are generated without. The file is an .npy of floats, `n` or `1 n`; its header is checked before anything is
+believed, and nothing in it is ever run. Only the direction of a vector counts: the model normalises it.
 Report: §2.3 (a speaker embedding in the conditioning context). Ours: where it comes from.
 """
 
@@ -56,7 +56,7 @@ class SpeakerConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.dim <= MAX_DIM:
-            raise ValueError(f"data.speaker.dim = {self.dim} must be 0 (no speaker slot) to {MAX_DIM}; use what your vectors have, for example 256")
+            raise ValueError(f"data.speaker.dim = {self.dim} must be 0 (no speaker slot) to {MAX_DIM}; use the size of yours, e.g. 256")
         if self.encoder and not self.dim:
             raise ValueError(f"data.speaker.encoder = {self.encoder} needs data.speaker.dim, the numbers that it gives; for example 256")
 
@@ -67,7 +67,7 @@ def load_encoder(config: SpeakerConfig) -> SpeakerEncoder | None:
         return None
     encoder: SpeakerEncoder = load_part(config.encoder, SpeakerEncoder).load(config.folder)  # type: ignore[attr-defined]
     if encoder.dim != config.dim:
-        raise ValueError(f"data.speaker.encoder = {config.encoder} gives {encoder.dim} numbers, not data.speaker.dim = {config.dim}; change dim")
+        raise ValueError(f"data.speaker.encoder = {config.encoder} gives {encoder.dim} numbers; make data.speaker.dim = {config.dim} so")
     return encoder
 
 

@@ -7,7 +7,7 @@ prediction is one mask rule and one sum of losses, and packing is concatenation:
                                (two generated frames of one segment: also within the window, and not dropped)
 
 Report: §2.1-2.3 (one objective for four modalities). Ours: the layout of the batch.
-Letters: B rows, S packed length, T = B*S, N positions of a block, Q codebooks, d bits, v numbers of a speaker vector; media `t c h w`, audio `n`.
+Letters: B rows, S packed length, T = B*S, N positions of a block, Q codebooks, d bits, v of a speaker vector; media `t c h w`, audio `n`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What positions read: text ids, accumulated vision features, summed audio codes, understanding tokens.
 
-    text: E[id] (SPEAKER: + W v / rms(v))      vision: W f + s_k      audio: sum over levels of E_q[code_q]      understanding: encoder(reads)
+    text: E[id], SPEAKER + W v / rms(v)    vision: W f + s_k    audio: sum over levels of E_q[code_q]    understanding: encoder(reads)
 
 Every module runs on every batch; a modality that is absent runs on an empty tensor, so that its gradient is zero and not missing
 (decision 26). What lies at B*S, past the end, is on another context rank and is dropped. Report: Fig. 1-3, §2.2-2.3. Ours: learned scale
