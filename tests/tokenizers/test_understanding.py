@@ -188,3 +188,16 @@ def test_mistakes_are_named(encoder):
         UnderstandingConfig(dim=18)
     with pytest.raises(ValueError, match="rope turns pairs"):
         UnderstandingConfig(dim=24, num_heads=4, positions="rope")
+
+
+def test_every_layer_runs_equally_often_whatever_is_in_the_batch(encoder):
+    """Where weights are gathered when a layer runs (ZeRO 3), a rank that ran one more often would wait for the others."""
+    counts = []
+    for reads in ([], [media(1, 2, 2)], [media(4, 2, 2)], [media(*size, seed) for seed, size in enumerate(MIXED)]):
+        calls = []
+        hooks = [module.register_forward_hook(lambda *_, name=name, to=calls: to.append(name)) for name, module in encoder.named_modules()]
+        tokens_of(encoder, *reads)
+        counts.append(calls)
+        for hook in hooks:
+            hook.remove()
+    assert all(calls == counts[0] for calls in counts)
