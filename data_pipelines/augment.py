@@ -100,7 +100,8 @@ class AugmentConfig:
 @dataclass(frozen=True)
 class View:
     """How a sample is to be decoded: `crop` of all its pictures, `speed` of its sounds (`fastest`: of any draw), `sizes` that its images
-    may have beside the usual one. `caption`: which of several texts to keep, from 0 to below 1; None = all.
+    may have beside the usual one. `caption`: which of several texts to keep, from 0 to below 1; None = all. `native`: above 0, images
+    keep their own sizes, with sides that are multiples of it, and are only read.
     """
 
     crop: Crop = CENTRE
@@ -108,6 +109,7 @@ class View:
     fastest: float = 1.0
     caption: float | None = None
     sizes: tuple[VisionSize, ...] = ()
+    native: int = 0
 
 
 PLAIN = View()

@@ -32,7 +32,8 @@ def to_bytes(coded: CodedSample) -> bytes:
         return [str(value.dtype).removeprefix("torch."), list(value.shape)]
 
     pairs = zip(coded.sample.segments, coded.codes, strict=True)
-    segments = [[segment.modality.value, segment.role.value, put(segment.media), put(codes)] for segment, codes in pairs]
+    segments = [[segment.modality.value, segment.role.value, put(segment.media), put(codes),
+                 None if segment.speaker is None else put(segment.speaker)] for segment, codes in pairs]
     header = json.dumps({"id": coded.sample.id, "attributes": coded.sample.attributes, "segments": segments}).encode()
     body = (tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b"" for tensor in tensors)
     return b"".join([struct.pack("<I", len(header)), header, *body])
@@ -62,7 +63,8 @@ def from_bytes(data: bytes) -> CodedSample:
         return torch.from_numpy(raw).view(dtype).reshape(shape)
 
     segments, codes = [], []
-    for modality, role, media, code in header["segments"]:
-        segments.append(Segment(Modality(modality), get(media), Role(role)))  # type: ignore[arg-type]
-        codes.append(get(code))
+    for modality, role, media, code, speaker in header["segments"]:
+        medium, coded = get(media), get(code)
+        segments.append(Segment(Modality(modality), medium, Role(role), None if speaker is None else get(speaker)))  # type: ignore[arg-type]
+        codes.append(coded)
     return CodedSample(Sample(header["id"], tuple(segments), header["attributes"]), tuple(codes))  # type: ignore[arg-type]

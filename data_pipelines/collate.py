@@ -10,20 +10,25 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from einops import rearrange
 from torch import Tensor
 
-from ernie5.sequence import Choice, PackedSequence, TokenGroups, UnderstandBatch
+from ernie5.sequence import Choice, PackedSequence, ReadSize, TokenGroups, UnderstandBatch, UnderstandRead
+from ernie5.tokenizers.special_tokens import SpecialToken
 
 
 @dataclass(frozen=True)
 class Widths:
-    """Sizes of what a batch may lack: bits, codebooks, and the smallest understanding input `(c', patch, merge)`."""
+    """Sizes of what a batch may lack: bits, codebooks, features and patches of understanding reads. `pack`: reads of all sizes are
+    one batch; else one batch per size.
+    """
 
     bits: int
     num_codebooks: int
     feature_dim: int
     patch: int
-    merge: int = 2
+    pack: bool = False
+    speaker_dim: int = 0
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class PackedSample:
 
 def collate(rows: list[list[PackedSample]], length: int, widths: Widths) -> PackedSequence:
     """B rows of samples -> one batch of B x `length`; a row that is too long is a bug of the packer."""
-    parts = _Parts()
+    parts = _Parts(widths)
     for row, samples in enumerate(rows):
         for number, sample in enumerate(samples):
             group = 0
@@ -55,11 +60,12 @@ def collate(rows: list[list[PackedSample]], length: int, widths: Widths) -> Pack
 class _Parts:
     """Lists that grow block by block: one number or tensor a block, joined at the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, widths: Widths) -> None:
+        self.widths = widths
         self.cursor = 0
         self.spans: defaultdict[str, list[tuple[int, ...]]] = defaultdict(list)  # (start, size, value ...) per block
         self.tensors: defaultdict[str, list[Tensor]] = defaultdict(list)
-        self.understand: dict[tuple[int, ...], list[tuple[Tensor, Tensor, Tensor]]] = {}
+        self.understand: dict[ReadSize | None, list[UnderstandBatch]] = {}
 
     def add(self, block: TokenGroups, sample: int, group: int) -> None:
         size, start = len(block), self.cursor
@@ -69,6 +75,10 @@ class _Parts:
         if block.text is not None:
             self._span("text", start, size)
             self._put("text", block.text)
+            if block.speaker is not None:
+                for at in (block.text == SpecialToken.SPEAKER).nonzero()[:, 0].tolist():
+                    self._span("speaker", start + at, 1)
+                self._put("speaker", block.speaker)
         elif block.vision is not None:
             self._span("vision", start, size, block.scale)
             self._put("vision", block.vision)
@@ -76,9 +86,8 @@ class _Parts:
             self._span("audio", start, size)
             self._put("audio", block.audio)
         elif block.understand is not None:
-            pixels, features = block.understand.pixels, block.understand.features
-            place = torch.arange(start, start + size)
-            self.understand.setdefault((*pixels.shape, *features.shape), []).append((pixels, features, place))
+            read = one_read(block.understand, torch.arange(start, start + size), self.widths.patch)
+            self.understand.setdefault(None if self.widths.pack else read.sizes[0], []).append(read)
         self._targets(block, start, size)
         self.cursor += size
 
@@ -134,7 +143,9 @@ class _Parts:
             coords=self._joined("coords", 3, dtype=real).view(rows, length, 3),
             text_at=self._spread("text")[0], text=self._joined("text"),
             vision_at=vision_at, vision=self._joined("vision", d, dtype=real), vision_scale=vision_scale,
-            audio_at=self._spread("audio")[0], audio=self._joined("audio", q), understand=self._understand(widths),
+            audio_at=self._spread("audio")[0], audio=self._joined("audio", q),
+            speaker_at=self._spread("speaker")[0], speaker=self._joined("speaker", widths.speaker_dim, dtype=real),
+            understand=self._understand(widths),
             text_target_at=target_at, text_target=target, text_weight=weight, text_choice=choice,
             next_target=_next_targets(target_at, target, choice, sample.flatten()),
             vision_target_at=vision_target_at, vision_target=self._joined("vision_target", d, dtype=real),
@@ -144,10 +155,26 @@ class _Parts:
 
     def _understand(self, widths: Widths) -> tuple[UnderstandBatch, ...]:
         if not self.understand:  # the encoder still runs, on nothing (decision 26)
-            side = widths.merge
-            pixels = torch.zeros(0, 1, 3, side * widths.patch, side * widths.patch, dtype=torch.uint8)
-            return (UnderstandBatch(pixels, torch.zeros(0, 1, widths.feature_dim, side, side), torch.zeros(0, 1, dtype=torch.int64)),)
-        return tuple(UnderstandBatch(*(torch.stack(column) for column in zip(*reads, strict=True))) for reads in self.understand.values())
+            p = widths.patch
+            nothing = torch.zeros(0, dtype=torch.int64)
+            return (UnderstandBatch(torch.zeros(0, 3, p, p, dtype=torch.uint8), torch.zeros(0, widths.feature_dim), nothing, ()),)
+        return tuple(_side_by_side(reads) for reads in self.understand.values())
+
+
+def one_read(read: UnderstandRead, positions: Tensor, patch: int) -> UnderstandBatch:
+    """A picture or a chunk of a clip, cut into patches. ValueError when pixels and features do not belong together."""
+    (frames, _, height, width), (f, _, h, w) = read.pixels.shape, read.features.shape
+    if (f, h * patch, w * patch) != (frames, height, width):
+        raise ValueError(f"features {tuple(read.features.shape)} do not fit pixels {tuple(read.pixels.shape)} with patches of {patch}; "
+                         "take both from one medium, by a generation tokenizer of this stride")
+    patches = rearrange(read.pixels, "f c (h a) (w b) -> (f h w) c a b", a=patch, b=patch)
+    size = ReadSize(frames, h, w, len(positions))
+    return UnderstandBatch(patches, rearrange(read.features, "f c h w -> (f h w) c"), positions, (size,))
+
+
+def _side_by_side(reads: list[UnderstandBatch]) -> UnderstandBatch:
+    patches, features, positions = (torch.cat(x) for x in zip(*((r.patches, r.features, r.positions) for r in reads), strict=True))
+    return UnderstandBatch(patches, features, positions, tuple(size for read in reads for size in read.sizes))
 
 
 def _next_targets(at: Tensor, target: Tensor, choice: Tensor, sample: Tensor) -> Tensor:

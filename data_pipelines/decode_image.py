@@ -1,7 +1,8 @@
 """Image bytes to pixels: JPEG, PNG or WEBP -> uint8 1 3 h w, upright RGB, cropped (at the centre) and scaled to one size.
 
 16 bits per channel are scaled to 8, palettes, grey and CMYK become RGB (colour profiles are ignored), transparent parts become white,
-EXIF orientation is applied. The size is read first: a picture above the cap is refused before it is decoded.
+EXIF orientation is applied. With `native`, the whole picture at its own size. The size is read first: a picture above the cap is refused
+before it is decoded.
 Ours: the choice of formats and of the crop.
 Letters: h, w the wanted size.
 """
@@ -18,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from ernie5.data_pipelines.media_limits import BadMedia, MediaLimits, VisionSize, reason_of
-from ernie5.data_pipelines.picture_crop import CENTRE, Crop, fit, nearest
+from ernie5.data_pipelines.picture_crop import CENTRE, Crop, fit, native_size, nearest
 from ernie5.data_pipelines.sniff_media import describe, png_damage
 
 FORMATS = ("JPEG", "PNG", "WEBP")
@@ -28,13 +29,15 @@ _TURN = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: I
          5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90}
 
 
-def decode_image(data: bytes, limits: MediaLimits, crop: Crop = CENTRE, sizes: tuple[VisionSize, ...] = ()) -> Tensor:
-    """Encoded bytes -> uint8 `1 3 h w` of `limits.image_size`, or of one of `sizes` whose aspect is nearer. Raises BadMedia."""
+def decode_image(data: bytes, limits: MediaLimits, crop: Crop = CENTRE, sizes: tuple[VisionSize, ...] = (), native: int = 0) -> Tensor:
+    """Encoded bytes -> uint8 `1 3 h w` of `limits.image_size`, or of one of `sizes` whose aspect is nearer. With `native` above 0 the whole
+    picture keeps its own size, up to `limits.native_pixels`, with sides that are multiples of `native`. Raises BadMedia.
+    """
     if len(data) > limits.max_bytes:
         raise BadMedia(f"the image has {len(data)} bytes, more than max_bytes = {limits.max_bytes}")
     try:
         with Image.open(BytesIO(data), formats=FORMATS) as image:
-            return _pixels(image, data, limits, crop, (limits.image_size, *sizes))
+            return _pixels(image, data, limits, crop, (limits.image_size, *sizes), native)
     except BadMedia:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # Pillow's own cap lies far above ours
@@ -49,7 +52,7 @@ def to_tensor(image: Image.Image) -> Tensor:
     return torch.frombuffer(bytearray(planes), dtype=torch.uint8).view(1, 3, image.height, image.width)
 
 
-def _pixels(image: Image.Image, data: bytes, limits: MediaLimits, crop: Crop, sizes: tuple[VisionSize, ...]) -> Tensor:
+def _pixels(image: Image.Image, data: bytes, limits: MediaLimits, crop: Crop, sizes: tuple[VisionSize, ...], native: int) -> Tensor:
     if image.width * image.height > limits.max_pixels:
         raise BadMedia(f"the image has {image.width} x {image.height} pixels, more than max_pixels = {limits.max_pixels}")
     if getattr(image, "is_animated", False) and image.format != "MPO":  # an MPO is a photo with a second view or a preview
@@ -57,13 +60,22 @@ def _pixels(image: Image.Image, data: bytes, limits: MediaLimits, crop: Crop, si
     if image.format == "PNG" and (damage := png_damage(data)):
         raise BadMedia(f"the PNG file is damaged: {damage}")
     width, height = image.size
+    if native:
+        sizes = (native_size(width, height, limits.native_pixels, native),)
     # JPEG can decode at 1/2, 1/4, 1/8; twice the wanted size on both sides leaves the filter enough to work with
     image.draft(None, (math.ceil(2 * max(max(size.height, size.width) for size in sizes) * crop.detail),) * 2)
     image.load()
     turn = _orientation(image)
-    size = nearest(sizes, *((height, width) if turn >= 5 else (width, height)))
     if turn >= 5:  # sides swap
-        size, crop = VisionSize(height=size.width, width=size.height), crop.on_its_side()
+        crop = crop.on_its_side()
+    if native:
+        (size,) = sizes  # as it is stored: it turns with the picture
+        crop = crop.of_whole(image.width / image.height, size)
+    elif turn >= 5:
+        upright = nearest(sizes, height, width)
+        size = VisionSize(height=upright.width, width=upright.height)
+    else:
+        size = nearest(sizes, width, height)
     image = _on_white(fit(_eight_bit(image), size, crop=crop))
     return to_tensor(image.transpose(_TURN[turn]) if turn in _TURN else image)
 

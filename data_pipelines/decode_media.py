@@ -2,7 +2,8 @@
 
 The first member that cannot be decoded makes the whole record bad: half a document would teach something that nobody wrote.
 Which decoder runs is decided by the member's modality; which format it reads, by the bytes.
-Ours: the limits. Every segment gets Role.GENERATE; the mixture decides later what is only read.
+Ours: the limits. Every segment gets Role.GENERATE, and the mixture decides later what is only read; but images at their own size are
+Role.UNDERSTAND from the beginning: sizes of what is generated are few, by the scales that a tokenizer was trained for.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from ernie5.data_pipelines.media_limits import BadMedia, MediaLimits
 from ernie5.data_pipelines.quarantine import BadSample
 from ernie5.data_pipelines.sniff_media import describe
 from ernie5.data_pipelines.sources import Record
+from ernie5.data_pipelines.speaker import read_speaker
 from ernie5.data_pipelines.write_shards import Member
 from ernie5.sequence import Modality, Role, Sample, Segment
 
@@ -28,7 +30,9 @@ def decode_record(record: Record, limits: MediaLimits, sample_rate_hz: int = 160
     segments = []
     for number, member in enumerate(record.members):
         try:
-            segments.append(Segment(member.modality, decode_member(member, limits, sample_rate_hz, view), Role.GENERATE))
+            role = Role.UNDERSTAND if view.native and member.modality is Modality.IMAGE else Role.GENERATE
+            speaker = None if member.speaker is None else read_speaker(member.speaker)
+            segments.append(Segment(member.modality, decode_member(member, limits, sample_rate_hz, view), role, speaker))
         except BadMedia as error:
             raise BadSample(record.id, f"segment {number} ({member.modality.value}): {error}") from error
     kept = tuple(segments) if view.caption is None else one_caption(tuple(segments), view.caption)
@@ -41,7 +45,7 @@ def decode_member(member: Member, limits: MediaLimits, sample_rate_hz: int = 160
         case Modality.TEXT:
             return decode_text(member.data, limits)
         case Modality.IMAGE:
-            return decode_image(member.data, limits, view.crop, view.sizes)
+            return decode_image(member.data, limits, view.crop, view.sizes, view.native)
         case Modality.VIDEO:
             return decode_video(member.data, limits, view.crop)
         case Modality.AUDIO:

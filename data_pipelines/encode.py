@@ -44,7 +44,7 @@ class CodedSample:
 
     @property
     def num_bytes(self) -> int:
-        tensors: list[Tensor] = [s.media for s in self.sample.segments if isinstance(s.media, Tensor)]
+        tensors: list[Tensor] = [x for s in self.sample.segments for x in (s.media, s.speaker) if isinstance(x, Tensor)]
         for code in self.codes:
             tensors += [code] if isinstance(code, Tensor) else [code.latent, code.features]
         return sum(t.numel() * t.element_size() for t in tensors) + 1024

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ernie5.data_pipelines.source import Attributes
-from ernie5.data_pipelines.write_shards import MODALITY_OF_EXTENSION, Member
+from ernie5.data_pipelines.write_shards import MODALITY_OF_EXTENSION, Member, speaker_of
 from ernie5.sequence import Modality
 
 LIST = "[]"
@@ -38,7 +38,8 @@ class Field:
         if name is None:
             raise ValueError(f"it has no member {' or '.join(self.names)}; it has {', '.join(data) or 'none'}")
         if not self.key:
-            return (Member(self.modality, "txt" if self.modality == Modality.TEXT else name.rpartition(".")[2], data[name]),)
+            ending = "txt" if self.modality == Modality.TEXT else name.rpartition(".")[2]
+            return (Member(self.modality, ending, data[name], speaker_of(name, data) if self.modality == Modality.AUDIO else None),)
         if not self.key.endswith(LIST):
             return (text_member(parsed[name], self.key),)
         key = self.key.removesuffix(LIST)

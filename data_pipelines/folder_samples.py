@@ -2,6 +2,7 @@
 
     a.jpg a.txt       files that share folder and stem are one sample: text first, then images, clips, sounds
     d.txt             alone is text; media alone is media without a caption
+    a.wav a.speaker.npy     the vector of who speaks in that sound (speaker.py)
     a.jpg a.json      a json object without segments beside other files: its plain values become attributes
     x.json            {"segments": [{"text": "…"}, {"image": "a.jpg"}, …]}: a document, in this order; its files belong to it
 
@@ -13,11 +14,12 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from ernie5.data_pipelines.media_limits import BadMedia, MediaLimits
-from ernie5.data_pipelines.write_shards import MODALITY_OF_EXTENSION, Member
+from ernie5.data_pipelines.speaker import MAX_BYTES
+from ernie5.data_pipelines.write_shards import MODALITY_OF_EXTENSION, SPEAKER, Member
 from ernie5.sequence import Modality
 
 _ORDER = tuple(Modality)
@@ -32,6 +34,7 @@ class FolderSample:
     parts: tuple[PurePosixPath | str, ...]
     files: tuple[PurePosixPath, ...]  # all that it takes, the json too
     attributes: dict[str, str | int | float | bool | None] = field(default_factory=dict)
+    speakers: dict[PurePosixPath, PurePosixPath] = field(default_factory=dict)  # of sounds
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,8 @@ class FolderPlan:
 def plan_folder(folder: Path, limits: MediaLimits) -> FolderPlan:
     """Sort the files of a folder into samples. Reads only the json files."""
     files, rejected, hidden = _walk(folder)
+    vectors = {str(f).removesuffix(f".{SPEAKER}"): f for f in files if is_speaker(f)}
+    files = [f for f in files if not is_speaker(f)]
     groups: dict[str, list[PurePosixPath]] = {}
     for file in files:
         groups.setdefault(str(file.with_suffix("")), []).append(file)
@@ -76,6 +81,9 @@ def plan_folder(folder: Path, limits: MediaLimits) -> FolderPlan:
             samples.append(FolderSample(name, tuple(media), tuple(media + described), attributes))
         elif name in facts:
             rejected[str(described[0])] = 'the json has no "segments", and the files beside it belong to a document'
+    samples = [_with_speakers(sample, vectors) for sample in samples]
+    lost = set(vectors.values()) - {f for sample in samples for f in sample.speakers.values()}
+    rejected.update({str(f): "no sound of its name lies beside it" for f in lost})
     samples.sort(key=lambda sample: sample.name)
     return FolderPlan(tuple(samples), tuple(sorted(rejected.items())), tuple(sorted(hidden)))
 
@@ -85,8 +93,13 @@ def extension(file: PurePosixPath) -> str:
     return file.suffix[1:].lower()
 
 
-def read_member(folder: Path, part: PurePosixPath | str, limits: MediaLimits) -> Member:
-    """The bytes of one part, never more than its cap. Raises BadMedia."""
+def is_speaker(file: PurePosixPath) -> bool:
+    """Whether a file says who speaks in the sound of its name."""
+    return file.name.endswith(f".{SPEAKER}")
+
+
+def read_member(folder: Path, part: PurePosixPath | str, limits: MediaLimits, speaker: PurePosixPath | None = None) -> Member:
+    """The bytes of one part, and of the file that says who speaks in it, never more than their caps. Raises BadMedia."""
     if isinstance(part, str):
         try:
             return Member(Modality.TEXT, "txt", part.encode())
@@ -94,7 +107,7 @@ def read_member(folder: Path, part: PurePosixPath | str, limits: MediaLimits) ->
             raise BadMedia(f"the document has text that is no Unicode: {error.reason}") from error
     modality = MODALITY_OF_EXTENSION[extension(part)]
     cap = limits.max_text_bytes if modality is Modality.TEXT else limits.max_bytes
-    return Member(modality, extension(part), _read(folder, part, cap))
+    return Member(modality, extension(part), _read(folder, part, cap), None if speaker is None else _read(folder, speaker, MAX_BYTES))
 
 
 def _walk(folder: Path) -> tuple[list[PurePosixPath], dict[str, str], list[str]]:
@@ -130,7 +143,7 @@ def _refusal(folder: Path, file: PurePosixPath) -> str:
         return "a link to nothing" if path.is_symlink() else "not a plain file"
     if not str(file).isprintable():
         return "the name has unprintable characters; rename it"
-    if extension(file) not in MODALITY_OF_EXTENSION and extension(file) != "json":
+    if extension(file) not in MODALITY_OF_EXTENSION and extension(file) != "json" and not is_speaker(file):
         return f"files that end in {file.suffix!r} are not read; known endings: {_KINDS}"
     return ""
 
@@ -197,6 +210,12 @@ def _inside(folder: Path, document: PurePosixPath, kind: Modality, value: str, w
     if reason or MODALITY_OF_EXTENSION.get(extension(file)) is not kind:
         raise BadMedia(f"{where} names {value[:80]!r} as {kind.value}: {reason or 'its ending is of another kind'}")
     return file
+
+
+def _with_speakers(sample: FolderSample, vectors: dict[str, PurePosixPath]) -> FolderSample:
+    sounds = [part for part in sample.parts if isinstance(part, PurePosixPath) and MODALITY_OF_EXTENSION[extension(part)] is Modality.AUDIO]
+    found = {sound: vectors[stem] for sound in sounds if (stem := str(sound.with_suffix(""))) in vectors}
+    return replace(sample, files=tuple(dict.fromkeys((*sample.files, *found.values()))), speakers=found) if found else sample
 
 
 def _rank(file: PurePosixPath) -> int:

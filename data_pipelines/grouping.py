@@ -3,6 +3,7 @@
     text          each token reads itself and predicts the next
     image, clip   BOI/BOV -> scale 1 | map of scale k -> scale k ... | pooled sum -> next frame's scale 1, and NEXT_FRAME or EOV
     sound         BOA -> frame 1 | frame i -> frame i+1 ... | last frame -> end of sound in every level
+                  SPEAKER before BOA where it is known who speaks: read with its vector, never predicted
     understood    BOx, tokens without target, EOx, SEP, then the text about it
 
 Report: §2.2-2.3, Fig. 2-3. Ours: decisions 4-7, 12 (who predicts the end; where positions stand). A document is BOS ... EOS.
@@ -32,16 +33,19 @@ END = {Modality.IMAGE: SpecialToken.EOI, Modality.VIDEO: SpecialToken.EOV, Modal
 
 @dataclass(frozen=True)
 class Coded:
-    """A segment with its codes: text ids `n`, audio codes `f Q`, VisionCodes; `pixels` uint8 `t c h w` for the understanding path."""
+    """A segment with its codes: text ids `n`, audio codes `f Q`, VisionCodes; `pixels` uint8 `t c h w` for the understanding path;
+    `speaker` float `v` of a sound.
+    """
 
     modality: Modality
     role: Role
     codes: Tensor | VisionCodes
     pixels: Tensor | None = None
+    speaker: Tensor | None = None
 
     @classmethod
     def of(cls, segment: Segment, codes: Tensor | VisionCodes) -> "Coded":
-        return cls(segment.modality, segment.role, codes, segment.media if isinstance(segment.media, Tensor) else None)
+        return cls(segment.modality, segment.role, codes, segment.media if isinstance(segment.media, Tensor) else None, segment.speaker)
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,8 @@ class Grouping:
                 builder.text(array("q", segment.codes.numpy().tobytes()), number, weight=self.prompt_weight if conditions else 1.0)
                 continue
             generate = segment.role is Role.GENERATE
+            if generate and segment.speaker is not None:
+                builder.speaker(segment.speaker, number)
             builder.text([int(BEGIN[segment.modality])], number, predicted=generate)
             origin = builder.origin
             if segment.modality is Modality.AUDIO:
@@ -97,6 +103,7 @@ class _Builder:
         self.ids = array("q")      # the open run of text: what is read,
         self.targets = array("q")  # what is predicted (-1 = nothing),
         self.weights = array("f")  # and how much it counts; arrays become tensors without a look at every number
+        self.speakers: list[Tensor] = []
 
     def text(self, ids: "list[int] | array[int]", segment: int, weight: float = 1.0, predicted: bool = True) -> None:
         """Append text positions; the position before them predicts the first, unless that is not the model's to predict."""
@@ -109,6 +116,11 @@ class _Builder:
         self.targets.extend(ids[1:])
         self.targets.append(-1)
         self.weights.extend(array("f", [weight]) * len(ids))
+
+    def speaker(self, vector: Tensor, segment: int) -> None:
+        """Append a speaker slot; it is given, so nothing predicts it."""
+        self.text([int(SpecialToken.SPEAKER)], segment, predicted=False)
+        self.speakers.append(vector)
 
     @property
     def origin(self) -> int:
@@ -146,6 +158,7 @@ class _Builder:
                 segment=self.segment, kind=Kind.TEXT, group=torch.arange(size), coords=line_coords(self.index, size),
                 text=torch.frombuffer(self.ids, dtype=torch.int64), text_target=torch.frombuffer(self.targets, dtype=torch.int64),
                 text_weight=torch.frombuffer(self.weights, dtype=torch.float32),
+                speaker=torch.stack(self.speakers) if self.speakers else None,
                 vision_target=None if carried is None else carried.vision_target,
                 vision_weight=1.0 if carried is None else carried.vision_weight,
                 audio_target=None if carried is None else carried.audio_target,

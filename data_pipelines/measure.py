@@ -26,11 +26,19 @@ from ernie5.sequence import Modality, Role, Sample, Segment
 
 KEPT = 2**18
 Shape = tuple[int, ...]
-Part = tuple[Modality, Shape]
+
+
+class Part(NamedTuple):
+    """A segment without its medium. `role`: UNDERSTAND where it can only be read, else GENERATE."""
+
+    modality: Modality
+    shape: Shape
+    role: Role
+
 
 
 class Look(NamedTuple):
-    """What is known of a good sample: its id, and modality and shapes (media, codes) of its segments."""
+    """What is known of a good sample: its id, and what its segments are: modality, shapes (media, codes), role."""
 
     id: str
     parts: tuple[Part, ...]
@@ -67,7 +75,7 @@ class Measure:
 
     def of(self, look: Look, draw: Draw) -> Measured:
         """The length and direction of a sample in this draw."""
-        plain = tuple(Segment(modality, str(number)) for number, (modality, _) in enumerate(look.parts))
+        plain = tuple(Segment(part.modality, str(number), part.role) for number, part in enumerate(look.parts))
         segments = assign_roles(Sample(look.id, plain, {}), stream(self.seed, "roles", draw.number), self.roles).segments
         sizes = (self.positions[look.parts[int(str(s.media))], s.role] for s in segments)
         return Measured(1 + sum(sizes), direction(segments))  # 1: the begin of the document
@@ -75,9 +83,9 @@ class Measure:
     def _look(self, coded: CodedSample) -> Look:
         parts = []
         for segment, codes in zip(coded.sample.segments, coded.codes, strict=True):
-            part: Part = (segment.modality, _shape(segment, codes))
+            part = Part(segment.modality, _shape(segment, codes), segment.role)
             parts.append(part)
-            for role in Role:
+            for role in (Role.UNDERSTAND,) if segment.role is Role.UNDERSTAND else Role:
                 if segment.modality is Modality.TEXT:  # hardly two texts have the same length
                     self.positions[part, role] = len(codes)  # type: ignore[arg-type]
                 elif (part, role) not in self.positions:
@@ -90,4 +98,6 @@ def _shape(segment: Segment, codes: object) -> Shape:
     tensors = [codes] if isinstance(codes, Tensor) else [*vars(codes).values()]
     if isinstance(segment.media, Tensor) and segment.modality is not Modality.AUDIO:
         tensors.append(segment.media)
+    if segment.speaker is not None:
+        tensors.append(segment.speaker)
     return tuple(side for tensor in tensors for side in (*tensor.shape, -1))

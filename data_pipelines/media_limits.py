@@ -1,7 +1,8 @@
 """What a file may cost before it is refused, and what of it the model gets. Caps are checked from headers, before anything is decoded.
 
     refused   more bytes, pixels, frames, seconds, channels than the caps
-    kept      images of `image_size`; clips of `num_frames` at `fps` and `video_size`; the first `audio_seconds` of a sound
+    kept      images of `image_size`, or at their own size up to `native_pixels`
+              clips of `num_frames` at `fps` and `video_size`; the first `audio_seconds` of a sound
 
 Ours: the numbers; the defaults are those of the tiny demonstration (32 x 32 pixels, 9 frames at 8 Hz, 13 codec frames of sound).
 """
@@ -46,6 +47,7 @@ class MediaLimits:
     max_seconds: float = 600.0         # of a clip or a sound, before it is cut
     max_channels: int = 8              # of a sound
     image_size: VisionSize = VisionSize()
+    native_pixels: int = 262_144       # of an image that keeps its own size (sources that are `native`)
     video_size: VisionSize = VisionSize()
     fps: float = 8.0                   # frames per second that the model gets
     num_frames: int = 9                # 1 + temporal_stride * k

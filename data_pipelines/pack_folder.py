@@ -16,6 +16,7 @@ from pathlib import Path
 from ernie5.data_pipelines.decode_media import decode_member
 from ernie5.data_pipelines.folder_samples import FolderSample, plan_folder, read_member
 from ernie5.data_pipelines.media_limits import BadMedia, MediaLimits
+from ernie5.data_pipelines.speaker import read_speaker
 from ernie5.data_pipelines.write_shards import Member, ShardWriter
 from ernie5.run.files import atomic_write
 from ernie5.run.progress import progress
@@ -83,8 +84,10 @@ def _members(folder: Path, sample: FolderSample, limits: MediaLimits, sample_rat
     members, bad = [], {}
     for part in sample.parts:
         try:
-            member = read_member(folder, part, limits)
+            member = read_member(folder, part, limits, None if isinstance(part, str) else sample.speakers.get(part))
             decode_member(member, limits, sample_rate_hz)
+            if member.speaker is not None:
+                read_speaker(member.speaker)
             members.append(member)
         except BadMedia as error:
             bad[str(sample.files[0] if isinstance(part, str) else part)] = str(error)

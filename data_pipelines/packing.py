@@ -14,6 +14,7 @@ import torch
 
 from ernie5.data_pipelines.collate import PackedSample
 from ernie5.sequence import TokenGroups
+from ernie5.tokenizers.special_tokens import SpecialToken
 
 Item = TypeVar("Item")
 
@@ -73,6 +74,7 @@ def head(block: TokenGroups, room: int) -> TokenGroups | None:
     targets = block.text_target[:room].clone()
     return replace(
         block, group=block.group[:room], coords=block.coords[:room], text=block.text[:room],
+        speaker=None if block.speaker is None else block.speaker[: int((block.text[:room] == SpecialToken.SPEAKER).sum())],
         text_target=torch.where(torch.arange(room) < room - 1, targets, -1), text_weight=block.text_weight[:room],
         vision_target=None, audio_target=None,
     )

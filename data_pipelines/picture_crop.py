@@ -7,6 +7,7 @@ Ours. Letters: h, w the wanted size.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -31,6 +32,10 @@ class Crop:
         """How much larger a picture must be decoded, so that the window has as many pixels as the whole would have without it."""
         return max(self.stretch, 1 / self.stretch) / self.zoom
 
+    def of_whole(self, picture_aspect: float, size: VisionSize) -> "Crop":
+        """The same, with the whole picture as the largest window, whatever its aspect."""
+        return replace(self, stretch=self.stretch * picture_aspect * size.height / size.width)
+
     def on_its_side(self) -> "Crop":
         """For a picture that is stored lying and is turned afterwards."""
         return replace(self, stretch=1 / self.stretch)
@@ -47,6 +52,18 @@ def fit(image: Image.Image, size: VisionSize, pixel_aspect: float = 1.0, crop: C
     left, top = (image.width - kept_width) * crop.x, (image.height - kept_height) * crop.y
     box = (left, top, min(left + kept_width, image.width), min(top + kept_height, image.height))  # rounding must not leave the picture
     return image.resize((size.width, size.height), Image.Resampling.LANCZOS, box=box)
+
+
+def native_size(width: int, height: int, max_pixels: int, unit: int) -> VisionSize:
+    """A picture's own size, scaled down where it has more than `max_pixels`, with sides that are the nearest multiples of `unit`, one at
+    least. A picture so thin that this gives too many pixels loses some of its length.
+    """
+    scale = min(1.0, math.sqrt(max_pixels / (width * height)))
+    rows, columns = (max(1, math.floor(side * scale / unit + 0.5)) for side in (height, width))
+    most = max(1, max_pixels // unit**2)
+    if rows * columns > most:
+        rows, columns = (max(1, min(rows, most // columns)), columns) if rows >= columns else (rows, max(1, min(columns, most // rows)))
+    return VisionSize(height=rows * unit, width=columns * unit)
 
 
 def nearest(sizes: Sequence[VisionSize], width: int, height: int) -> VisionSize:

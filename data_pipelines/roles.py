@@ -4,12 +4,14 @@
                            understand: medium -> text
     document:              order kept; every medium is read or predicted
 
+What comes as Role.UNDERSTAND stays that: an image at its own size (decode_media.py).
+
 Report: §2 (understanding and generation in one model). Ours: the odds. The draw is a pure function of (seed, sample number).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -50,7 +52,7 @@ def assign_roles(sample: Sample, random: np.random.Generator, config: RolesConfi
     """The sample with a role on every segment, and a pair in the order that its role needs."""
     chance = random.random(len(sample.segments))
     drop = random.random() < config.condition_drop
-    made = [bool(c < config.generate(s.modality)) for s, c in zip(sample.segments, chance, strict=True)]
+    made = [bool(c < config.generate(s.modality)) and s.role is Role.GENERATE for s, c in zip(sample.segments, chance, strict=True)]
     if not is_pair(sample):
         roles = [Role.GENERATE if m else Role.UNDERSTAND for m in made]
         return Sample(sample.id, tuple(_as(s, r) for s, r in zip(sample.segments, roles, strict=True)), sample.attributes)
@@ -65,4 +67,4 @@ def _pair(text: Segment, medium: Segment, generate: bool, drop: bool) -> tuple[S
 
 
 def _as(segment: Segment, role: Role) -> Segment:
-    return Segment(segment.modality, segment.media, role)
+    return replace(segment, role=role)

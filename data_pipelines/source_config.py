@@ -19,7 +19,8 @@ class SourceConfig:
 
     `path`: a file, a folder, a pattern, a range or a URL; or `demo:` and a path in the demo world. `fields`: the segments of a sample in
     order (fields.py), empty = by themselves. `disk_gib`: how much of a remote source is kept on this machine. `augment`: whether
-    `data.augment` is for this source.
+    `data.augment` is for this source. `native`: its images keep their own aspect and size (up to data.limits.native_pixels) and are only
+    read, never generated.
     """
 
     path: str
@@ -28,6 +29,7 @@ class SourceConfig:
     disk_gib: float = 20.0
     epochs: float | None = None
     augment: bool = True
+    native: bool = False
 
     def __post_init__(self) -> None:
         if self.epochs is not None and not 0 < self.epochs < float("inf"):

@@ -20,7 +20,8 @@ from ernie5.data_pipelines.quarantine import Quarantine
 from ernie5.data_pipelines.shard_index import shard_index
 from ernie5.data_pipelines.source import MAX_JSON_BYTES, MAX_MEMBER_BYTES, Attributes, DamagedSample, Record
 from ernie5.data_pipelines.source_indexed import IndexedSource
-from ernie5.data_pipelines.write_shards import MODALITY_OF_EXTENSION, Member
+from ernie5.data_pipelines.speaker import MAX_BYTES
+from ernie5.data_pipelines.write_shards import MODALITY_OF_EXTENSION, SPEAKER, Member, speaker_of
 from ernie5.sequence import Modality
 
 SUFFIX = ".tar"
@@ -33,9 +34,11 @@ class ShardSource(IndexedSource):
     """The samples of some shards, in the order of shard names, then of the shard."""
 
     def __init__(self, name: str, paths: str | Path | Sequence[str | Path | DataFile], quarantine: Quarantine | None = None,
-                 max_member_bytes: int = MAX_MEMBER_BYTES, fields: Sequence[str] = (), limits: MediaLimits | None = None):
+                 max_member_bytes: int = MAX_MEMBER_BYTES, fields: Sequence[str] = (), limits: MediaLimits | None = None,
+                 speakers: bool = True):
         """`paths`: tar files, folders with tar files, or patterns like `data/train-*.tar`, one or several. `fields`: see fields.py.
         `limits`: what is above them is not read; `max_member_bytes` is for members whose kind only the sample's own json may know.
+        `speakers`: whether speaker vectors beside sounds are read; else they are members that nobody knows.
 
         What is wrong with a whole shard (a cut tail, unsafe names) is in `problems` and logged as warnings in `quarantine`.
         Raises ValueError when a path holds no shard, or a shard cannot be read as a tar.
@@ -44,7 +47,7 @@ class ShardSource(IndexedSource):
         self.fields = parse_fields(name, fields)
         self._wanted = {n for field in self.fields for n in field.names}
         self._kinds = {n: field.modality for field in self.fields if not field.key for n in field.names}
-        self._limits = limits
+        self._limits, self._speakers = limits, speakers
         files: list[DataFile] = []
         for path in [paths] if isinstance(paths, str | Path) else paths:
             if isinstance(path, str | Path):
@@ -73,7 +76,9 @@ class ShardSource(IndexedSource):
             needed = self._needed(entries)
             if self._limits is not None:
                 self._refuse_large(needed, self._limits)
-            data = self._files.read(number, needed, _CAPS, self.max_member_bytes)
+            data = self._files.read(number, needed, self._caps(needed), self.max_member_bytes)
+            if not self._speakers:
+                data = {name: part for name, part in data.items() if not is_speaker(name)}
             members, attributes = self._chosen(data) if self.fields else _layout(data)
         except ConnectionError:
             raise
@@ -82,7 +87,12 @@ class ShardSource(IndexedSource):
         return Record(f"{self.name}/{shard}/{key}", members, attributes)
 
     def _needed(self, entries: list[Entry]) -> list[Entry]:
-        return [e for e in entries if e.name in self._wanted or e.name == "json"] if self.fields else entries
+        if not self.fields:
+            return entries
+        return [e for e in entries if e.name in self._wanted or e.name == "json" or (self._speakers and is_speaker(e.name))]
+
+    def _caps(self, entries: list[Entry]) -> dict[str, int]:
+        return {"json": MAX_JSON_BYTES} | {e.name: MAX_BYTES for e in entries if self._speakers and is_speaker(e.name)}
 
     def _refuse_large(self, entries: list[Entry], limits: MediaLimits) -> None:
         """ValueError for a text, image, clip or sound that a decoder would refuse for its bytes."""
@@ -104,7 +114,9 @@ class ShardSource(IndexedSource):
         return members, scalars(parsed.get("json"), [field.key for field in self.fields])
 
 
-_CAPS = {"json": MAX_JSON_BYTES}
+def is_speaker(name: str) -> bool:
+    """Whether a member says who speaks in the sound beside it."""
+    return name == SPEAKER or name.endswith(f".{SPEAKER}")
 
 
 def _layout(data: dict[str, bytes]) -> tuple[tuple[Member, ...], Attributes]:
@@ -116,7 +128,7 @@ def _layout(data: dict[str, bytes]) -> tuple[tuple[Member, ...], Attributes]:
         members = tuple([_member(segment, data) for segment in header["segments"]])
         attributes = header.get("attributes", {})
     else:
-        found = [Member(MODALITY_OF_EXTENSION[e], e, d) for n, d in data.items() if (e := n.rpartition(".")[2]) in MODALITY_OF_EXTENSION]
+        found = [_known(MODALITY_OF_EXTENSION[e], n, data) for n in data if (e := n.rpartition(".")[2]) in MODALITY_OF_EXTENSION]
         members = tuple(sorted(found, key=lambda m: _ORDER[m.modality]))
         attributes = header
     if not members:
@@ -131,7 +143,11 @@ def _member(segment: object, data: dict[str, bytes]) -> Member:
     modality = _MODALITIES.get(segment["modality"]) if isinstance(segment.get("modality"), str) else None
     if modality is None:
         raise ValueError(f"its json names a medium {str(segment.get('modality'))[:80]!r}, which is none of {', '.join(_MODALITIES)}")
-    return Member(modality, name.rpartition(".")[2], data[name])
+    return _known(modality, name, data)
+
+
+def _known(modality: Modality, name: str, data: dict[str, bytes]) -> Member:
+    return Member(modality, name.rpartition(".")[2], data[name], speaker_of(name, data) if modality is Modality.AUDIO else None)
 
 
 def _no_lost_index(path: Path) -> None:

@@ -22,10 +22,12 @@ __all__ = ["DamagedSample", "Record", "ShardSource", "Source", "SourceConfig", "
 SUFFIXES = (".tar", ".jsonl", ".parquet")
 
 
-def open_source(name: str, config: SourceConfig, quarantine: Quarantine | None = None, limits: MediaLimits | None = None) -> Source:
+def open_source(name: str, config: SourceConfig, quarantine: Quarantine | None = None, limits: MediaLimits | None = None,
+                speakers: bool = True) -> Source:
     """The source at `config.path`. ValueError when there is nothing, or not one kind of files; ConnectionError when it is out of reach.
 
-    A member that is larger than `limits` allow is refused by what the index says of it, before it is read.
+    A member that is larger than `limits` allow is refused by what the index says of it, before it is read. `speakers`: whether speaker
+    vectors beside sounds are read.
     """
     if "://" in config.path:
         from ernie5.data_pipelines.remote_files import remote_files
@@ -37,9 +39,12 @@ def open_source(name: str, config: SourceConfig, quarantine: Quarantine | None =
     if len(kinds) > 1:
         raise ValueError(f"data.sources.{name}: there are {' and '.join(k[1:] for k in kinds)} files at {files[0].shown} and beside it; "
                          f"name one kind with a pattern such as *{kinds[0]}")
+    if config.native and kinds[0] != ".tar":
+        raise ValueError(f"data.sources.{name}.native = true is for images, and {kinds[0]} files have only texts; take it away")
     match kinds[0]:
         case ".tar":
-            return ShardSource(name, files if "://" in config.path else config.path, quarantine, fields=config.fields, limits=limits)
+            return ShardSource(name, files if "://" in config.path else config.path, quarantine, fields=config.fields, limits=limits,
+                               speakers=speakers)
         case ".jsonl":
             return JsonlSource(name, files, quarantine, config.fields)
         case _:

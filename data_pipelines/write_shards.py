@@ -1,6 +1,7 @@
 """Shards out: whole samples in POSIX tar files, each with an index that finds a sample in O(1) and notices damage.
 
     {name}-000000.tar            {key}.0.txt  {key}.1.png  …  {key}.json     (any webdataset reader understands it)
+                                 {key}.2.wav  {key}.2.speaker.npy            (who speaks, where it is known)
     {name}-000000.index.json     {"crc32": of the rest, "format": 1, "tar": …, "size": bytes, "samples": [{"key": …, "members": [
                                      {"name": "0.txt", "offset": …, "length": …, "crc32": …}, …]}, …]}
     {key}.json                   {"segments": [{"modality": "text", "member": "0.txt"}, …], "attributes": {…}}
@@ -27,6 +28,7 @@ from ernie5.sequence import Modality
 
 INDEX_FORMAT = 1
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")  # no dot: webdataset ends the key at the first one; short: the name fits a plain header
+SPEAKER = "speaker.npy"
 _EXTENSION = re.compile(r"[a-z0-9]{1,8}")
 
 # which modality a file's ending announces; the decoders look at the bytes, not at the name
@@ -40,11 +42,19 @@ MODALITY_OF_EXTENSION = {
 
 @dataclass(frozen=True)
 class Member:
-    """One segment of a stored sample: the file as it came, still encoded. `extension` without the dot, lower case."""
+    """One segment of a stored sample: the file as it came, still encoded. `extension` without the dot, lower case. `speaker`: of a sound,
+    the .npy file that says who speaks (speaker.py).
+    """
 
     modality: Modality
     extension: str
     data: bytes
+    speaker: bytes | None = None
+
+
+def speaker_of(name: str, data: Mapping[str, bytes]) -> bytes | None:
+    """What lies beside the sound `name` of a sample: for `1.wav` it is `1.speaker.npy`, else `speaker.npy`; None when neither is there."""
+    return data.get(f"{name.rpartition('.')[0]}.{SPEAKER}", data.get(SPEAKER))
 
 
 def index_path(tar: Path) -> Path:
@@ -108,7 +118,11 @@ class ShardWriter:
             raise ValueError(f"attributes of sample {key!r} cannot be stored as JSON: {error}") from error
         if self._tar is None:
             self._tar = tarfile.open(self._partial(), "w", format=tarfile.USTAR_FORMAT)
-        stored = [self._add(key, name, m.data) for name, m in zip(names, members, strict=True)]
+        stored = []
+        for name, member in zip(names, members, strict=True):
+            stored.append(self._add(key, name, member.data))
+            if member.speaker is not None:
+                stored.append(self._add(key, f"{name.partition('.')[0]}.{SPEAKER}", member.speaker))
         stored.append(self._add(key, "json", header))
         self._keys.add(key)
         self._samples.append({"key": key, "members": stored})

@@ -15,6 +15,7 @@ from ernie5.data_pipelines.history import HistoryConfig
 from ernie5.data_pipelines.media_limits import MediaLimits
 from ernie5.data_pipelines.roles import RolesConfig
 from ernie5.data_pipelines.source_config import SourceConfig
+from ernie5.data_pipelines.speaker import SpeakerConfig
 from ernie5.data_pipelines.synthetic.demo import DemoConfig
 from ernie5.model.config import ModelConfig
 from ernie5.model.elastic_space import ElasticConfig
@@ -66,6 +67,7 @@ class DataConfig:
     roles: RolesConfig = RolesConfig()
     augment: AugmentConfig = AugmentConfig()
     history: HistoryConfig = HistoryConfig()
+    speaker: SpeakerConfig = SpeakerConfig()
     prompt_weight: float = 0.3
     tolerance: float = 0.01
     cache_gib: float = 1.0
@@ -89,6 +91,20 @@ class DataConfig:
     @property
     def uses_demo(self) -> bool:
         return any(s.path.startswith(DEMO) for s in (*self.sources.values(), *self.heldout.values()))
+
+    @property
+    def native(self) -> tuple[str, ...]:
+        """Sources of training whose images keep their own sizes."""
+        return tuple(name for name, source in self.sources.items() if source.native)
+
+    def check_native(self, unit: int, length: int) -> None:
+        """ValueError where the largest image of a source that is native would have no token, or more than a row of `length`."""
+        pixels, tokens = self.limits.native_pixels, self.limits.native_pixels // unit**2
+        for name in self.native:
+            if not 1 <= tokens <= length - 4:
+                raise ValueError(f"data.limits.native_pixels = {pixels} lets an image of data.sources.{name} have {tokens} tokens of "
+                                 f"{unit} x {unit} pixels, which must be 1 to train.length - 4 = {length - 4}; use for example "
+                                 f"{min(512, length - 4) * unit**2}")
 
 
 @dataclass(frozen=True)
@@ -176,6 +192,7 @@ class Recipe:
         self.data.check(self.train.stages)
         if "vision" not in self.tokenizers.parts:
             self.data.augment.check(self.data.limits.image_size, self.tokenizers.vision.autoencoder.stride)
+        self.data.check_native(self.understanding.unit, min([self.train.length, *(s.length for s in self.train.stages if s.length)]))
         levels = self.tokenizers.audio.codec.num_codebooks
         if self.model.num_layers < levels:
             raise ValueError(f"model.num_layers = {self.model.num_layers} must be at least tokenizers.audio.codec.num_codebooks = {levels}")

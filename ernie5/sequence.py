@@ -7,13 +7,14 @@ prediction is one mask rule and one sum of losses, and packing is concatenation:
                                (two generated frames of one segment: also within the window, and not dropped)
 
 Report: §2.1-2.3 (one objective for four modalities). Ours: the layout of the batch.
-Letters: B rows, S packed length, T = B*S, N positions of a block, Q codebooks, d bits; media `t c h w`, audio `n`.
+Letters: B rows, S packed length, T = B*S, N positions of a block, Q codebooks, d bits, v of a speaker vector; media `t c h w`, audio `n`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from enum import Enum
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -59,11 +60,13 @@ class Segment:
     """One medium in the order of its document.
 
     `media`: text `str`; image and video uint8 `t c h w` (an image is a video of one frame); audio float32 `n` in [-1, 1].
+    `speaker`: of a sound, who speaks, float32 `v`; None = not known.
     """
 
     modality: Modality
     media: str | Tensor
     role: Role = Role.GENERATE
+    speaker: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,7 @@ class TokenGroups:
     frame: int = -1                              # generated frame this block belongs to; -1 = not a generated frame
     kept: bool = True                            # False: later frames may not look at this one
     text: Tensor | None = None                   # N        token ids
+    speaker: Tensor | None = None                # k v      what the k SPEAKER tokens of `text` read besides, in order
     vision: Tensor | None = None                 # N d      accumulated feature, resized to this scale
     scale: int = 0                               #          which scale `vision` predicts
     audio: Tensor | None = None                  # N Q      codes of one codec frame a position
@@ -113,13 +117,48 @@ class TokenGroups:
         return self.group.shape[0]
 
 
+class ReadSize(NamedTuple):
+    """One understanding read: so many frames of `height` x `width` patches, and the tokens that they become."""
+
+    frames: int
+    height: int
+    width: int
+    tokens: int
+
+    @property
+    def patches(self) -> int:
+        """Patches of all its frames."""
+        return self.frames * self.height * self.width
+
+
 @dataclass(frozen=True)
 class UnderstandBatch:
-    """All understanding reads of one shape, and the flat positions (of B*S) that their tokens fill."""
+    """Understanding reads of any sizes side by side, patch after patch (read, frame, row, column), and the flat positions (of B*S) that
+    their tokens fill.
+    """
 
-    pixels: Tensor     # uint8 n f c h w
-    features: Tensor   # n f c h' w'
-    positions: Tensor  # n m    into B*S; B*S itself: on another context rank
+    patches: Tensor              # uint8 P 3 p p
+    features: Tensor             # P c'
+    positions: Tensor            # M      into B*S, read after read, row by row; B*S itself: on another context rank
+    sizes: tuple[ReadSize, ...]  # n      reads; on the host, because they decide shapes
+
+    def select(self, keep: list[bool]) -> "UnderstandBatch":
+        """Some of the `n` reads."""
+        if all(keep):
+            return self
+        device = self.positions.device
+
+        def of(counts: list[int]) -> Tensor:
+            return torch.repeat_interleave(torch.tensor(keep, dtype=torch.bool), torch.tensor(counts, dtype=torch.int64)).to(device)
+
+        patches, tokens = of([size.patches for size in self.sizes]), of([size.tokens for size in self.sizes])
+        sizes = tuple(size for size, kept in zip(self.sizes, keep, strict=True) if kept)
+        return UnderstandBatch(self.patches[patches], self.features[patches], self.positions[tokens], sizes)
+
+    def to(self, device: torch.device | str) -> "UnderstandBatch":
+        """The same reads on another device."""
+        patches, features, positions = (x.to(device, non_blocking=True) for x in (self.patches, self.features, self.positions))
+        return UnderstandBatch(patches, features, positions, self.sizes)
 
 
 @dataclass(frozen=True)
@@ -144,6 +183,8 @@ class PackedSequence:
     vision_scale: Tensor   # n
     audio_at: Tensor       # n
     audio: Tensor          # n Q
+    speaker_at: Tensor     # n     SPEAKER tokens that have a vector; they are in `text_at` too
+    speaker: Tensor        # n v
     understand: tuple[UnderstandBatch, ...]
     # what a position must predict
     text_target_at: Tensor       # m
@@ -168,5 +209,4 @@ class PackedSequence:
         """The same batch on another device."""
         moved = {f.name: getattr(self, f.name) for f in fields(self)}
         moved = {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in moved.items()}
-        batches = tuple(UnderstandBatch(b.pixels.to(device), b.features.to(device), b.positions.to(device)) for b in self.understand)
-        return replace(self, **{**moved, "understand": batches})
+        return replace(self, **{**moved, "understand": tuple(batch.to(device) for batch in self.understand)})

@@ -99,7 +99,7 @@ def _open(args: argparse.Namespace, recipe: Recipe | None, guess: bool = False, 
     job = Job(guess_language=guess and language_is_known(), run=run)
     named = name_paths(args.paths)
     if recipe is not None:
-        job = Job(recipe.data.limits, recipe.tokenizers.audio.codec.sample_rate_hz, job.guess_language, run)
+        job = Job(recipe.data.limits, recipe.tokenizers.audio.codec.sample_rate_hz, job.guess_language, run, recipe.understanding.unit)
         if not args.paths:
             from ernie5.inspect.from_recipe import sources_of
 

@@ -12,7 +12,8 @@ DESCRIPTION = """Generates from a prompt of text, an image, a clip, a sound, or 
 
   ernie5 sample runs/tiny_cpu "a small red circle" --to image --out x.png
   ernie5 sample runs/tiny_cpu "a blue square moves left" --to video --out x.mp4
-  ernie5 sample runs/tiny_cpu --image x.png --to text"""
+  ernie5 sample runs/tiny_cpu --image x.png --to text
+  ernie5 sample runs/voices "good morning" --to audio --speaker me.npy"""
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -23,6 +24,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("prompt", nargs="?", metavar="PROMPT", help="what to make, in words")
     for medium in ("image", "video", "audio"):
         parser.add_argument(f"--{medium}", type=Path, metavar="FILE", help=f"show the model this {medium}")
+    parser.add_argument("--speaker", type=Path, metavar="FILE", help="who speaks: a vector (.npy), or a recording if the run can hear it")
     parser.add_argument("--to", required=True, choices=SUFFIXES, metavar="WHAT", help="text, image, video or audio")
     parser.add_argument("--out", type=Path, metavar="FILE", help="where to write it (default: sample.png, .mp4 or .wav)")
     parser.add_argument("--guidance", type=float, metavar="G", help="how strongly to follow the prompt, 1 = as trained")
@@ -35,7 +37,9 @@ def run(args: argparse.Namespace) -> int:
     media = {"--image": args.image, "--video": args.video, "--audio": args.audio}
     if args.prompt is None and not any(media.values()):
         raise ValueError('nothing to start from; give a prompt in quotes ("a small red circle"), --image, --video or --audio')
-    for option, path in media.items():
+    if args.speaker is not None and args.to != "audio":
+        raise ValueError(f"--speaker {args.speaker} says who speaks in a generated sound; use --to audio, or leave it out")
+    for option, path in (media | {"--speaker": args.speaker}).items():
         if path is not None and not path.is_file():
             raise ValueError(f"{option} {path}: no such file")
     check_run(args.run_dir)
@@ -47,6 +51,6 @@ def run(args: argparse.Namespace) -> int:
     from ernie5.train.sample import sample_run
 
     result = sample_run(Path(args.run_dir), args.prompt, image=args.image, video=args.video, audio=args.audio, to=args.to, out=out,
-                        guidance=args.guidance, temperature=args.temperature, seed=args.seed)
+                        guidance=args.guidance, temperature=args.temperature, seed=args.seed, speaker=args.speaker)
     print(result)
     return 0

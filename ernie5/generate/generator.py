@@ -47,16 +47,22 @@ class Generator:
 
     @torch.no_grad()
     def generate(
-        self, prompts: Sequence[Sequence[Segment]], to: Modality, sampling: Sampling, seed: int = 0, submodel: SubModel = FULL
+        self, prompts: Sequence[Sequence[Segment]], to: Modality, sampling: Sampling, seed: int = 0, submodel: SubModel = FULL,
+        speakers: Sequence[Tensor | None] = (),
     ) -> list[str] | list[Tensor]:
-        """One medium of kind `to` for every prompt: `str`, uint8 `t c h w` or float `n`. Same prompts and seed, same result."""
+        """One medium of kind `to` for every prompt: `str`, uint8 `t c h w` or float `n`. Same prompts and seed, same result. `speakers`:
+        who speaks in the sound of each prompt (`v`), with and without its text.
+        """
         sampling.check()
         self.model.eval()
         if to is Modality.TEXT and sampling.guidance != 1.0:
             raise ValueError(f"guidance = {sampling.guidance} acts on generated images, video and audio; use guidance 1 for text")
+        if any(speaker is not None for speaker in speakers):
+            self._check_speakers(len(prompts), to, speakers)
         blocks = [self.prompt(prompt) for prompt in prompts]
         if sampling.guidance != 1.0:
             blocks += [self.prompt([s for s in prompt if s.modality is not Modality.TEXT]) for prompt in prompts]
+            speakers = [*speakers, *speakers]
         device = next(self.model.parameters()).device
         session = Session(self.model, len(blocks), self.widths, sampling, torch.Generator(device).manual_seed(seed), submodel)
         fed = session.feed(blocks)
@@ -65,11 +71,19 @@ class Generator:
                 texts, _ = generate_text(session, fed.last(list(range(len(blocks))))[:, 0], self.bounds.text_tokens)
                 return [self.tokenizers.text.decode(torch.tensor(ids, dtype=torch.int64)) for ids in texts]
             case Modality.AUDIO:
-                sounds = generate_sound(session, self.bounds.codec_frames)[: len(prompts)]
+                sounds = generate_sound(session, self.bounds.codec_frames, speakers)[: len(prompts)]
                 return [self.tokenizers.audio.decode(codes) for codes in sounds]
             case Modality.IMAGE | Modality.VIDEO:
                 totals = generate_picture(session, to, self.tokenizers.vision.quantizer, self.bounds.grid, self.bounds.latent_frames)
                 return [self.tokenizers.vision.decode(total) for total in totals[: len(prompts)]]
+
+    def _check_speakers(self, num_prompts: int, to: Modality, speakers: Sequence[Tensor | None]) -> None:
+        dim = self.model.vocabulary.speaker_dim
+        if to is not Modality.AUDIO or not dim:
+            raise ValueError(f"a speaker is for generated sounds of a model with data.speaker.dim above 0; this is {to.value}, dim {dim}")
+        sizes = [None if speaker is None else tuple(speaker.shape) for speaker in speakers]
+        if len(speakers) != num_prompts or set(sizes) - {None, (dim,)}:
+            raise ValueError(f"speakers have shapes {sizes[:8]}, which must be one of ({dim},) for each of {num_prompts} prompts, or None")
 
     def prompt(self, segments: Sequence[Segment]) -> list[TokenGroups]:
         """Blocks of an open document; media that are not text are read, not predicted."""

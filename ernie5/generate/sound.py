@@ -5,6 +5,8 @@ Report: §2.3.2, Fig. 3. Letters: B rows, F frames, Q codebooks.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -15,12 +17,17 @@ from ernie5.tokenizers.special_tokens import SpecialToken
 from ernie5.uni_rope import line_coords
 
 
-def generate_sound(session: Session, max_frames: int) -> list[Tensor]:
-    """Append one sound to every row; returns codes `F Q` per row (F may be 0: a model that ends at once)."""
+def generate_sound(session: Session, max_frames: int, speakers: Sequence[Tensor | None] = ()) -> list[Tensor]:
+    """Append one sound to every row, spoken by `speakers` (`v` each; none for a row, or for all, where it does not matter); returns codes
+    `F Q` per row (F may be 0: a model that ends at once).
+    """
     rows = len(session.index)
+    speakers = speakers or [None] * rows
     vocabulary = session.model.vocabulary
     unknown = torch.full((1, vocabulary.num_codebooks), -1)
-    fed = session.feed([[text_block(session, row, [SpecialToken.BOA], audio_target=unknown)] for row in range(rows)])
+    begins = [[SpecialToken.BOA] if speaker is None else [SpecialToken.SPEAKER, SpecialToken.BOA] for speaker in speakers]
+    vectors = [None if speaker is None else speaker[None] for speaker in speakers]
+    fed = session.feed([[text_block(session, row, begins[row], unknown, vectors[row])] for row in range(rows)])
     segment = [number - 1 for number in session.segment]
     sounds: list[list[Tensor]] = [[] for _ in range(rows)]
     for frame in range(max_frames + 1):

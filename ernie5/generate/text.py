@@ -5,6 +5,8 @@ Report: §2.1. Ours: control tokens that make no sense inside text are never cho
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -17,11 +19,13 @@ from ernie5.uni_rope import line_coords
 LEAVE = (SpecialToken.EOS, SpecialToken.BOI, SpecialToken.BOV, SpecialToken.BOA)
 
 
-def text_block(session: Session, row: int, ids: list[int], audio_target: Tensor | None = None) -> TokenGroups:
-    """Text positions at the row's running index."""
+def text_block(
+    session: Session, row: int, ids: Sequence[int], audio_target: Tensor | None = None, speaker: Tensor | None = None
+) -> TokenGroups:
+    """Text positions at the row's running index. `speaker: 1 v` is what a SPEAKER token among them reads."""
     return TokenGroups(
         session.segment[row], Kind.TEXT, torch.arange(len(ids)), line_coords(session.index[row], len(ids)),
-        text=torch.tensor(ids), audio_target=audio_target,
+        text=torch.tensor(ids), speaker=speaker, audio_target=audio_target,
     )
 
 

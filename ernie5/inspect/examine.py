@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from ernie5.data_pipelines.augment import PLAIN, View
 from ernie5.data_pipelines.curate.media_headers import open_picture, open_sound, read_clip_header
 from ernie5.data_pipelines.decode_media import decode_record
 from ernie5.data_pipelines.directions import direction
@@ -39,6 +40,7 @@ class Part:
     words: int | None = None
     language: str | None = None   # ISO 639-1, when py3langid is there
     script: str | None = None     # the script of most of its letters
+    speaker: int | None = None    # numbers of the vector that says who speaks
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,13 @@ class Facts:
     attributes: tuple[str, ...]
 
 
-def examine(record: Record, limits: MediaLimits, sample_rate_hz: int, guess_language: bool) -> tuple[Facts, Sample]:
+def examine(record: Record, limits: MediaLimits, sample_rate_hz: int, guess_language: bool, view: View = PLAIN) -> tuple[Facts, Sample]:
     """Facts of a sample, and the sample itself as the model would get it. Raises BadSample."""
-    sample = decode_record(record, limits, sample_rate_hz)
-    parts = tuple(_part(m, s.media, limits, guess_language) for m, s in zip(record.members, sample.segments, strict=True))
+    sample = decode_record(record, limits, sample_rate_hz, view)
+    pairs = zip(record.members, sample.segments, strict=True)
+    parts = tuple(_part(member, segment.media, limits, guess_language) for member, segment in pairs)
+    sizes = [None if segment.speaker is None else len(segment.speaker) for segment in sample.segments]
+    parts = tuple(replace(part, speaker=size) for part, size in zip(parts, sizes, strict=True))
     return Facts(record.id, direction(sample.segments), parts, tuple(sorted(record.attributes))), sample
 
 

@@ -16,7 +16,7 @@ from ernie5.inspect.walk import Job, walk
 from ernie5.sequence import Modality
 
 TOLD = {Modality.TEXT: ("characters", "words"), Modality.IMAGE: ("pixels", "bytes"), Modality.VIDEO: ("pixels", "seconds", "bytes"),
-        Modality.AUDIO: ("seconds", "bytes")}
+        Modality.AUDIO: ("seconds", "bytes", "speaker numbers")}
 
 
 def inspect_data(opened: Opened, job: Job, jobs: int = 1, at_most: int | None = None) -> Survey:
@@ -43,7 +43,7 @@ def told(survey: Survey) -> str:
     lines += ["", f"{'direction':34}{'samples':>10}"]
     lines += [f"{name:34}{count:10,d}" for name, count in survey.directions.most_common()]
     lines += ["", f"{'':22}{'segments':>9}{'least':>11}{'5 %':>11}{'median':>11}{'95 %':>11}{'most':>11}"]
-    rows = [(m.value, q, survey.segments[m]) for m in Modality for q in TOLD[m]]
+    rows = [(m.value, q, len(survey.numbers.get((m.value, q), ()))) for m in Modality for q in TOLD[m]]
     rows += [(kind, "tokens", survey.num_good) for kind in sorted(survey.tokens)]
     for name, quantity, count in rows:
         if found := survey.quantiles(name, quantity):

@@ -48,7 +48,7 @@ def as_hertz(value: float) -> str:
 
 UNITS: dict[str, Callable[[float], str]] = {
     "bytes": as_bytes, "seconds": as_seconds, "pixels": as_pixels, "sample rate": as_hertz, "characters": plain, "words": plain,
-    "tokens": plain, "aspect": lambda value: f"{value:.3g}",
+    "tokens": plain, "speaker numbers": plain, "aspect": lambda value: f"{value:.3g}",
 }
 
 

@@ -73,7 +73,7 @@ def modality_section(survey: Survey, modality: Modality) -> Html:
     """Formats, quantiles and histograms of one modality."""
     name, colour = modality.value, COLOURS[modality.value]
     forms = ", ".join(f"{form} {count:,}" for form, count in survey.forms[modality].most_common(8))
-    quantities = [q for q in dict.fromkeys((*CHARTS[modality], "bytes")) if survey.numbers.get((name, q))]
+    quantities = [q for q in dict.fromkeys((*CHARTS[modality], "bytes", "speaker numbers")) if survey.numbers.get((name, q))]
     charts = [el("figure", el("figcaption", el("b", NAMES.get(q, q)), f"of {survey.segments[modality]:,} segments"),
                  histogram(np.frombuffer(survey.numbers[name, q]), q, colour), class_="card") for q in quantities
               if q in CHARTS[modality] and len(set(survey.quantiles(name, q))) > 1]
@@ -81,7 +81,9 @@ def modality_section(survey: Survey, modality: Modality) -> Html:
     if survey.shapes and modality is Modality.IMAGE:
         common = ", ".join(f"{w} × {h} ({n:,})" for (w, h), n in survey.shapes.most_common(6))
         sizes = el("p", f"Most common sizes: {common}.", class_="lead more")
-    return together(el("h2", MODALITY_NAMES[modality]), el("p", f"{survey.segments[modality]:,} segments: {forms}.", class_="lead"),
+    who = len(survey.numbers.get((name, "speaker numbers"), ()))
+    lead = f"{survey.segments[modality]:,} segments: {forms}." + (f" {who:,} of them say who speaks." if who else "")
+    return together(el("h2", MODALITY_NAMES[modality]), el("p", lead, class_="lead"),
                     quantile_table(survey, [(name, q) for q in quantities]), el("div", charts, class_="charts hist"), sizes)
 
 

@@ -85,7 +85,7 @@ class Survey:
         self.forms[part.modality][part.form] += 1
         pixels = part.height * part.width if part.height and part.width else None
         for quantity, value in (("bytes", part.num_bytes), ("seconds", part.seconds), ("pixels", pixels), ("characters", part.characters),
-                                ("words", part.words), ("sample rate", part.rate_hz)):
+                                ("words", part.words), ("sample rate", part.rate_hz), ("speaker numbers", part.speaker)):
             if value is not None:
                 self.numbers[part.modality.value, quantity].append(value)
         if part.height and part.width and part.modality is Modality.IMAGE:

@@ -3,7 +3,7 @@
     text            its tokens
     image, clip     generated: all scales of all frames; read: merged tokens of the understanding path
     sound           codec frames
-    document        all of it, every medium generated, with begin, end and other control tokens
+    document        all of it, every medium generated that can be, with begin, end and other control tokens
 
 Media of one shape take equally many, so only the first of each shape is encoded.
 Ours: the table; the layout is the training's own (grouping.py).
@@ -26,7 +26,7 @@ from ernie5.sequence import Kind, Modality, Role, Sample, Segment
 from ernie5.train.assemble import grouping_of
 from ernie5.train.prepare import load_tokenizers
 
-Shape = tuple[Modality, tuple[int, ...], Role]
+Shape = tuple[Modality, tuple[int, ...], Role, bool]
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Lengths:
 
     tokenizers: Tokenizers
     grouping: Grouping
+    speaker_dim: int = 0
     known: dict[Shape, tuple[int, int]] = field(default_factory=dict)
 
     def of(self, segment: Segment) -> tuple[int, int]:
@@ -42,7 +43,9 @@ class Lengths:
         if isinstance(segment.media, str):
             size = len(self.tokenizers.text.encode(segment.media))
             return size, size
-        shape = (segment.modality, tuple(segment.media.shape), segment.role)
+        if not self.speaker_dim:  # a model without the slot
+            segment = replace(segment, speaker=None)
+        shape = (segment.modality, tuple(segment.media.shape), segment.role, segment.speaker is not None)
         if shape not in self.known:
             self.known[shape] = self._encoded(segment)
         return self.known[shape]
@@ -59,7 +62,8 @@ def lengths_of(run: str) -> Lengths:
     """The tokenizers of a run and how its documents are laid out, loaded once in a process. ValueError when there are none."""
     recipe = recipe_of(run)
     tokenizers = load_tokenizers(recipe)
-    return Lengths(tokenizers, replace(grouping_of(recipe, tokenizers), history=HistoryConfig(flip_max=0.0, frame_drop=0.0)))
+    return Lengths(tokenizers, replace(grouping_of(recipe, tokenizers), history=HistoryConfig(flip_max=0.0, frame_drop=0.0)),
+                   recipe.data.speaker.dim)
 
 
 def count_tokens(run: str, sample: Sample) -> dict[str, int]:
@@ -67,13 +71,14 @@ def count_tokens(run: str, sample: Sample) -> dict[str, int]:
     lengths = lengths_of(run)
     counts = {"document": 1}
     for segment in sample.segments:
-        made = replace(segment, role=Role.GENERATE)
-        inside, whole = lengths.of(made)
+        inside, whole = lengths.of(segment)
         counts["document"] += whole
         if segment.modality is Modality.TEXT:
             counts["text"] = counts.get("text", 0) + inside
             continue
         read, _ = lengths.of(replace(segment, role=Role.UNDERSTAND))
-        for name, size in ((f"{segment.modality.value} generated", inside), (f"{segment.modality.value} read", read)):
+        sizes = {"generated": inside, "read": read} if segment.role is Role.GENERATE else {"read": read}
+        for role, size in sizes.items():
+            name = f"{segment.modality.value} {role}"
             counts[name] = counts.get(name, 0) + size
     return counts

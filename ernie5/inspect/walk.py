@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ernie5.data_pipelines.augment import View
 from ernie5.data_pipelines.media_limits import MediaLimits
 from ernie5.data_pipelines.quarantine import BadSample
 from ernie5.data_pipelines.sources import SourceConfig
@@ -30,12 +31,15 @@ Tokens = dict[str, int]
 
 @dataclass(frozen=True)
 class Job:
-    """How samples are looked at. `run`: folder of a run whose tokenizers count tokens, or None."""
+    """How samples are looked at. `run`: folder of a run whose tokenizers count tokens, or None. `unit`: pixels a side of a token of
+    sources that are native.
+    """
 
     limits: MediaLimits = MediaLimits()
     sample_rate_hz: int = 16000
     guess_language: bool = False
     run: str | None = None
+    unit: int = 0
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,8 @@ def look_at(job: Job, chunk: Chunk) -> list[Seen | Problem]:
     for number in numbers:
         try:
             source = reopen(name, config)
-            facts, sample = examine(source.read(number), job.limits, job.sample_rate_hz, job.guess_language)
+            view = View(native=job.unit if config.native else 0)
+            facts, sample = examine(source.read(number), job.limits, job.sample_rate_hz, job.guess_language, view)
             found.append(Seen((name, config, number), facts, _tokens(job.run, sample) if job.run else None))
         except BadSample as damage:
             found.append(Problem(damage.sample_id, damage.reason))

@@ -69,3 +69,4 @@ class Vocabulary:
     feature_dim: int       # channels of the vision features read by the understanding encoder
     patch: int = 8         # pixels per cell of those features
     merge: int = 2         # cells merged per side by the patch merger
+    speaker_dim: int = 0   # v, numbers of a speaker vector; 0 = there is no speaker slot

@@ -48,7 +48,7 @@ class Hidden:
 
 
 class UnifiedTransformer(nn.Module):
-    """`understanding` is any module `(pixels n f c h w, features n f c' h' w') -> tokens n m D`."""
+    """`understanding` is any module `UnderstandBatch -> tokens M D`, read after read."""
 
     def __init__(self, config: ModelConfig, vocabulary: Vocabulary, understanding: nn.Module, seed: int = 0) -> None:
         super().__init__()

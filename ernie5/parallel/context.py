@@ -20,13 +20,14 @@ from ernie5.model.attention_mask import AttentionMask, Where
 from ernie5.model.elastic import Elastic
 from ernie5.model.elastic_samples import SubModels
 from ernie5.parallel.engine import MicroBatch
-from ernie5.sequence import PackedSequence, UnderstandBatch
+from ernie5.sequence import PackedSequence
 
 OF_POSITIONS = ("sample", "segment", "kind", "group", "frame", "kept", "coords")
 LISTS = {  # list of positions -> what lies beside it
     "text_at": ("text",),
     "vision_at": ("vision", "vision_scale"),
     "audio_at": ("audio",),
+    "speaker_at": ("speaker",),
     "text_target_at": ("text_target", "text_weight", "text_choice", "next_target"),
     "vision_target_at": ("vision_target", "vision_target_scale", "vision_weight"),
     "audio_target_at": ("audio_target",),
@@ -57,9 +58,9 @@ def part_of(packed: PackedSequence, ours: Tensor) -> PackedSequence:
         changes |= {positions: at[here]} | {name: getattr(packed, name)[here] for name in beside}
     understand = []
     for batch in packed.understand:
-        at = place[batch.positions]                                                             # n m
-        here = (at < nowhere).any(dim=1)
-        understand.append(UnderstandBatch(batch.pixels[here], batch.features[here], at[here]))
+        at = place[batch.positions]                                                             # M
+        tokens = (at < nowhere).cpu().split([size.tokens for size in batch.sizes])
+        understand.append(replace(batch, positions=at).select([bool(x.any()) for x in tokens]))
     changes["understand"] = tuple(understand)
     assert changes.keys() | {"sample_ids"} == {f.name for f in fields(packed)}, "a field that nobody cuts"
     return replace(packed, **changes)

@@ -38,11 +38,12 @@ def vocabulary_of(recipe: Recipe, tokenizers: Tokenizers) -> Vocabulary:
     return Vocabulary(
         text=tokenizers.text.vocab_size, bits=tokenizers.vision.quantizer.bits, num_codebooks=tokenizers.audio.num_codebooks,
         codebook_size=tokenizers.audio.codebook_size, feature_dim=tokenizers.vision.feature_dim, patch=tokenizers.vision.stride,
+        speaker_dim=recipe.data.speaker.dim,
     )
 
 
-def widths_of(vocabulary: Vocabulary) -> Widths:
-    return Widths(vocabulary.bits, vocabulary.num_codebooks, vocabulary.feature_dim, vocabulary.patch, vocabulary.merge)
+def widths_of(vocabulary: Vocabulary, pack: bool = False) -> Widths:
+    return Widths(vocabulary.bits, vocabulary.num_codebooks, vocabulary.feature_dim, vocabulary.patch, pack, vocabulary.speaker_dim)
 
 
 def build_model(recipe: Recipe, vocabulary: Vocabulary) -> UnifiedTransformer:
@@ -56,7 +57,8 @@ def build_model(recipe: Recipe, vocabulary: Vocabulary) -> UnifiedTransformer:
 def planned_vocabulary(recipe: Recipe) -> Vocabulary:
     """The sizes before there are tokenizers: what the recipe asks for."""
     audio, vision = recipe.tokenizers.audio.codec, recipe.tokenizers.vision
-    return Vocabulary(recipe.tokenizers.text.vocab_size, vision.bits, audio.num_codebooks, audio.codebook_size, vision.channels[-1])
+    return Vocabulary(recipe.tokenizers.text.vocab_size, vision.bits, audio.num_codebooks, audio.codebook_size, vision.channels[-1],
+                      speaker_dim=recipe.data.speaker.dim)
 
 
 def whole_on_meta(recipe: Recipe, vocabulary: Vocabulary) -> UnifiedTransformer:
@@ -74,7 +76,7 @@ def grouping_of(recipe: Recipe, tokenizers: Tokenizers) -> Grouping:
     """How documents of this run are laid out."""
     return Grouping(
         tokenizers.vision.quantizer, tokenizers.audio.num_codebooks, tokenizers.audio.codebook_size,
-        history=recipe.data.history, prompt_weight=recipe.data.prompt_weight,
+        history=recipe.data.history, prompt_weight=recipe.data.prompt_weight, chunk_frames=recipe.understanding.chunk,
     )
 
 
@@ -86,7 +88,7 @@ def build_generator(recipe: Recipe, tokenizers: Tokenizers, model: UnifiedTransf
         latent_frames=1 + (limits.num_frames - 1) // vision.temporal_stride,
         codec_frames=round(limits.audio_seconds * tokenizers.audio.frame_rate_hz),
     )
-    return Generator(model, tokenizers, grouping_of(recipe, tokenizers), widths_of(model.vocabulary), bounds)
+    return Generator(model, tokenizers, grouping_of(recipe, tokenizers), widths_of(model.vocabulary, recipe.understanding.pack), bounds)
 
 
 def mixture_of(recipe: Recipe, sizes: dict[str, int]) -> Mixture:
@@ -113,12 +115,16 @@ def layout_of(recipe: Recipe, tokenizers: Tokenizers) -> str:
         free.add("augment")
     data = {key: value for key, value in to_plain(recipe.data).items() if key not in free}
     prints = [getattr(tokenizers, kind).fingerprint for kind in ("text", "vision", "audio")]
+    data["native"] = recipe.data.native
     return blake2b(json.dumps([data, prints, recipe.run.seed], sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def check_sizes(recipe: Recipe, tokenizers: Tokenizers) -> None:
-    """ValueError when the vision tokenizer was not trained for one of the sizes that images may get."""
-    vision = tokenizers.vision
+    """ValueError when the vision tokenizer was not trained for one of the sizes that images may get, or its cells are no patches."""
+    vision, patch = tokenizers.vision, recipe.understanding.patch
+    if vision.stride != patch:
+        raise ValueError(f"understanding.patch = {patch} must be the stride of the vision tokenizer, {vision.stride}: a patch is seen by "
+                         f"both; use understanding.patch = {vision.stride}")
     recipe.data.augment.check(recipe.data.limits.image_size, vision.stride)
     for i, size in enumerate(recipe.data.augment.aspect_buckets):
         try:
@@ -142,7 +148,8 @@ def build_training(recipe: Recipe, tokenizers: Tokenizers, corpus: Corpus, quara
     )
     mixture = mixture_of(recipe, {name: len(source) for name, source in corpus.sources.items()})
     weighting = PosteriorWeights if recipe.train.modality_weighting == "posterior" else EqualWeights
-    loader = Loader(maker, mixture, widths_of(model.vocabulary), engine.data_rank, engine.data_size, stream_of(recipe))
+    widths = widths_of(model.vocabulary, recipe.understanding.pack)
+    loader = Loader(maker, mixture, widths, engine.data_rank, engine.data_size, stream_of(recipe))
     return Training(
         model=model, engine=engine, loader=loader,
         balance=RouterBalance(model, recipe.train.balance_speed), modality_weights=weighting(recipe.train.loss_weights),

@@ -18,9 +18,10 @@ from ernie5.recipe import Recipe
 from ernie5.run.files import atomic_write
 from ernie5.run.folder import RunFolder
 from ernie5.run.progress import progress
+from ernie5.sequence import Role
 from ernie5.train.assemble import build_generator
 from ernie5.train.evaluate_loss import heldout_loss
-from ernie5.train.evaluate_media import KINDS, judged_samples, medium_to_text, text_to_medium
+from ernie5.train.evaluate_media import KINDS, Made, judged_samples, medium_to_text, text_to_medium
 from ernie5.train.load import load_run
 from ernie5.train.prepare import Corpus, load_tokenizers, open_sources
 from ernie5.train.samples import save_samples
@@ -83,7 +84,9 @@ def judge_media(generator: Generator, recipe: Recipe, corpus: Corpus, folder: Ru
         for kind, held_out in samples.items():
             if not held_out:
                 continue
-            rows[f"text_to_{kind}"], made = text_to_medium(generator, kind, held_out, sampling, settings.batch, bar)
+            made: list[Made] = []
+            if all(s.role is Role.GENERATE for sample in held_out for s in sample.segments):  # not where media are only read
+                rows[f"text_to_{kind}"], made = text_to_medium(generator, kind, held_out, sampling, settings.batch, bar)
             rows[f"{kind}_to_text"], written = medium_to_text(generator, kind, held_out, settings.batch, bar)
             save_samples(folder.samples, kind, made, written, generator.tokenizers.audio.sample_rate_hz, recipe.data.limits.fps)
     return rows

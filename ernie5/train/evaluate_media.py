@@ -62,9 +62,10 @@ def text_to_medium(
 ) -> tuple[dict, list[Made]]:
     """The row `text_to_KIND` and what was made."""
     captions = [text_and_medium(s)[0] for s in samples]
+    speakers = [text_and_medium(s)[1].speaker for s in samples]
     media: list[Any] = []
-    for number, part in enumerate(chunks(captions, batch)):
-        media += generator.generate([[caption] for caption in part], KINDS[kind], sampling, seed=number)
+    for number, (part, who) in enumerate(zip(chunks(captions, batch), chunks(speakers, batch), strict=True)):
+        media += generator.generate([[caption] for caption in part], KINDS[kind], sampling, seed=number, speakers=who)
         bar.advance(len(part), row=f"text_to_{kind}")
     found, truth = judge_all(kind, media), [wanted(s) for s in samples]
     row = score(found, truth)

@@ -16,10 +16,12 @@ from typing import Any
 from ernie5.data_pipelines.augment import PLAIN, AugmentConfig, View
 from ernie5.data_pipelines.decode_media import decode_record
 from ernie5.data_pipelines.encode import Tokenizers
+from ernie5.data_pipelines.media_limits import BadMedia
 from ernie5.data_pipelines.mixture import Draw
-from ernie5.data_pipelines.quarantine import Quarantine
+from ernie5.data_pipelines.quarantine import BadSample, Quarantine
 from ernie5.data_pipelines.sample_maker import Views
 from ernie5.data_pipelines.sources import Source, SourceConfig, open_source
+from ernie5.data_pipelines.speaker import SpeakerEncoder, load_encoder, placed_speakers
 from ernie5.data_pipelines.synthetic.demo import write_demo
 from ernie5.recipe import DEMO, Recipe
 from ernie5.run.folder import RunFolder
@@ -36,11 +38,15 @@ OURS = {"text": Utf16Tokenizer, "vision": VisionGenerationTokenizer, "audio": Au
 
 @dataclass(frozen=True)
 class Corpus:
-    """Opened sources by name, and how their records become samples. `augment`: for those that are augmented; held-out data never is."""
+    """Opened sources by name, and how their records become samples. `augment`: for those that are augmented; held-out data never is.
+    `native`: those whose images keep their own sizes. `voices`: finds out who speaks where no file says so.
+    """
 
     recipe: Recipe
     sources: dict[str, Source]
     augment: dict[str, AugmentConfig] = field(default_factory=dict)
+    native: frozenset[str] = frozenset()
+    voices: SpeakerEncoder | None = None
 
     def sample(self, source: str, index: int) -> Sample:
         """One decoded sample without any draw, its images in their aspect buckets; ValueError when it is damaged."""
@@ -59,7 +65,12 @@ class Corpus:
 
     def _decoded(self, source: str, index: int, view: View) -> Sample:
         rate_hz = self.recipe.tokenizers.audio.codec.sample_rate_hz
-        return decode_record(self.sources[source].read(index), self.recipe.data.limits, rate_hz, view)
+        view = replace(view, native=self.recipe.understanding.unit) if source in self.native else view
+        sample = decode_record(self.sources[source].read(index), self.recipe.data.limits, rate_hz, view)
+        try:
+            return placed_speakers(sample, self.recipe.data.speaker, self.voices, rate_hz)
+        except BadMedia as error:
+            raise BadSample(sample.id, str(error)) from error
 
 
 def parts_folder(recipe: Recipe) -> RunFolder:
@@ -96,7 +107,10 @@ def placed(recipe: Recipe, source: SourceConfig) -> SourceConfig:
 def open_sources(recipe: Recipe, sources: dict[str, SourceConfig], quarantine: Quarantine) -> Corpus:
     """Open sources by name, as they are; a missing path is a ValueError that names it."""
     limits = recipe.data.limits
-    return Corpus(recipe, {name: open_source(name, placed(recipe, source), quarantine, limits) for name, source in sources.items()})
+    speakers = recipe.data.speaker.dim > 0
+    opened = {name: open_source(name, placed(recipe, source), quarantine, limits, speakers) for name, source in sources.items()}
+    native = frozenset(name for name, source in sources.items() if source.native)
+    return Corpus(recipe, opened, native=native, voices=load_encoder(recipe.data.speaker))
 
 
 def open_training_sources(recipe: Recipe, quarantine: Quarantine) -> Corpus:
@@ -106,8 +120,10 @@ def open_training_sources(recipe: Recipe, quarantine: Quarantine) -> Corpus:
 
 
 def media_of(corpus: Corpus, kinds: set[Modality], at_most: int) -> Iterable:
-    """Up to `at_most` decoded media of these kinds, sources in turn; damaged samples are left out (training reports them)."""
-    found = 0
+    """Up to `at_most` decoded media of these kinds, sources in turn; damaged samples are left out (training reports them). Images are all
+    of the sizes that are generated, as tokenizers are trained on them.
+    """
+    found, corpus = 0, replace(corpus, native=frozenset(), voices=None)
     for name, source in corpus.sources.items():
         for index in range(len(source)):
             if found >= at_most:

@@ -145,7 +145,7 @@ def test_sample(library, tmp_path, capsys):
     picture.touch()
     assert main(["sample", str(tmp_path), "a small red circle", "--to", "video", "--guidance", "2", "--seed", "5"]) == 0
     assert main(["sample", str(tmp_path), "--image", str(picture), "--to", "text"]) == 0
-    nothing = {"image": None, "video": None, "audio": None, "guidance": None, "temperature": None}
+    nothing = {"image": None, "video": None, "audio": None, "speaker": None, "guidance": None, "temperature": None}
     expected = nothing | {"to": "video", "out": Path("sample.mp4"), "guidance": 2.0, "seed": 5}
     assert calls[0] == ((tmp_path, "a small red circle"), expected)
     assert calls[1][0] == (tmp_path, None) and calls[1][1]["image"] == picture and calls[1][1]["out"] is None

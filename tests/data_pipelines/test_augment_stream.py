@@ -89,7 +89,7 @@ def loader(corpus: Corpus, rank=0, world_size=1, workers=0, window=0, reject=Non
 
 def tensors_of(packed):
     return (packed.text, packed.vision, packed.audio, packed.sample, packed.coords, packed.vision_target, packed.audio_target,
-            *(t for read in packed.understand for t in (read.pixels, read.features)))
+            *(t for read in packed.understand for t in (read.patches, read.features)))
 
 
 def digest(batch) -> list:

@@ -52,8 +52,8 @@ def test_parts_read_what_the_whole_reads(size) -> None:
     x.square().sum().backward()
     expected = {name: p.grad.clone() for name, p in model.embeddings.named_parameters()}
     model.zero_grad()
-    encoded = sum(len(b.pixels) for p in parts for b in p.micro_batch.packed.understand)
-    assert encoded > sum(len(b.pixels) for b in whole.packed.understand)
+    encoded = sum(len(b.sizes) for p in parts for b in p.micro_batch.packed.understand)
+    assert encoded > sum(len(b.sizes) for b in whole.packed.understand)
     for ours, part in zip(columns(256, size), parts, strict=True):
         y = model.embeddings(part.micro_batch.packed)
         torch.testing.assert_close(y, x[:, ours])

@@ -84,4 +84,4 @@ def test_held_out_batches_know_nothing_of_it(micro) -> None:
     for one, other in zip(*batches, strict=True):
         assert one.sample_ids == other.sample_ids and torch.equal(one.text, other.text)
         assert torch.equal(one.vision, other.vision) and torch.equal(one.audio, other.audio)
-        assert all(torch.equal(a.pixels, b.pixels) for a, b in zip(one.understand, other.understand, strict=True))
+        assert all(torch.equal(a.patches, b.patches) for a, b in zip(one.understand, other.understand, strict=True))

@@ -6,7 +6,7 @@ A place in the concatenation stands for a slot. Images use the first slots (K = 
 that is not there. W_r, shared by the slots, is as narrow as it takes for about as many weights as the attention merger has: without it
 the first matrix alone would be several times larger. `understanding.merger: mlp`.
 Report: §2.2.2 (MLP fusion of the two paths was worse; its form is not given). Ours: this form.
-Letters: n media, m groups, K patches of a group, C width of both paths, R width of a slot, D_out width of a token.
+Letters: m groups, K patches of a group, C width of both paths, R width of a slot, D_out width of a token.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class MlpMerger(nn.Module):
         nn.init.normal_(self.out.weight, std=dim**-0.5)  # tokens as large as text embeddings
 
     def forward(self, cnn: Tensor, vit: Tensor) -> Tensor:
-        """cnn, vit: `n m K C` -> tokens `n m D_out`."""
-        k = cnn.shape[2]
+        """cnn, vit: `m K C` -> tokens `m D_out`."""
+        k = cnn.shape[1]
         if k > self.num_slots:
             raise ValueError(f"a group has {k} patches, but this merger was built for at most {self.num_slots}; use smaller chunks")
-        slots = F.gelu(self.slot(self.norm(torch.cat([cnn, vit], dim=-1))))                        # n m K R
-        side_by_side = rearrange(F.pad(slots, (0, 0, 0, self.num_slots - k)), "n m k r -> n m (k r)")
+        slots = F.gelu(self.slot(self.norm(torch.cat([cnn, vit], dim=-1))))                        # m K R
+        side_by_side = rearrange(F.pad(slots, (0, 0, 0, self.num_slots - k)), "m k r -> m (k r)")
         return self.out(self.out_norm(F.gelu(self.mix(side_by_side))))

@@ -4,7 +4,7 @@
 
 e = one learned vector per path and slot: without it the group would be a set and the place of a patch would be lost.
 Report: §2.2.2 (K = 4: 2 x 2 patches of an image; K = 16: 2 x 2 patches of 4 frames). Slots are shared: frame 0 of a chunk is an image.
-Letters: n media, m groups, K patches of a group, C width of the attention, D_out width of a token.
+Letters: m groups, K patches of a group, C width of the attention, D_out width of a token.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class PatchMerger(nn.Module):
         nn.init.normal_(self.out.weight, std=dim**-0.5)  # tokens as large as text embeddings
 
     def forward(self, cnn: Tensor, vit: Tensor) -> Tensor:
-        """cnn, vit: `n m K C` -> tokens `n m D_out`."""
-        k = cnn.shape[2]
+        """cnn, vit: `m K C` -> tokens `m D_out`."""
+        k = cnn.shape[1]
         if k > self.slots.shape[1]:
             raise ValueError(f"a group has {k} patches, but this merger was built for at most {self.slots.shape[1]}; use smaller chunks")
-        x = torch.cat([cnn + self.slots[0, :k], vit + self.slots[1, :k]], dim=2)                              # n m 2K C
-        q, key, v = rearrange(self.qkv(self.norm(x)), "n m k (three h c) -> three (n m) h k c", three=3, h=self.num_heads)
+        x = torch.cat([cnn + self.slots[0, :k], vit + self.slots[1, :k]], dim=1)                              # m 2K C
+        q, key, v = rearrange(self.qkv(self.norm(x)), "m k (three h c) -> three m h k c", three=3, h=self.num_heads)
         mixed = F.scaled_dot_product_attention(q, key, v)
-        x = x + self.mix(rearrange(mixed, "(n m) h k c -> n m k (h c)", m=x.shape[1]))
-        return self.out(self.out_norm(x.mean(2)))
+        x = x + self.mix(rearrange(mixed, "m h k c -> m k (h c)"))
+        return self.out(self.out_norm(x.mean(1)))

@@ -27,7 +27,7 @@ from ernie5.parallel.shards import Reader, Shard
 from ernie5.parallel.spread import LossOfModel
 from ernie5.parallel.untouched import as_before
 from ernie5.parallel.world import World
-from ernie5.sequence import PackedSequence, UnderstandBatch
+from ernie5.sequence import PackedSequence
 
 
 class DeepSpeedEngine:
@@ -106,12 +106,12 @@ class DeepSpeedEngine:
 
 
 def as_often(packed: PackedSequence, world: World) -> PackedSequence:
-    """The same batch with empty understanding reads added until all ranks have equally many: the encoder runs once per shape of media, and
+    """The same batch with empty understanding reads added until all ranks have equally many: the encoder runs once per batch of reads, and
     ZeRO 3 gathers its weights at every run, so a rank that ran it once more would wait in vain.
     """
     most = torch.tensor(len(packed.understand), device=world.device)
     if world.size > 1:
         dist.all_reduce(most, dist.ReduceOp.MAX)
     last = packed.understand[-1]
-    empty = UnderstandBatch(last.pixels[:0], last.features[:0], last.positions[:0])
+    empty = last.select([False] * len(last.sizes))
     return replace(packed, understand=packed.understand + (empty,) * (int(most) - len(packed.understand)))
