@@ -37,7 +37,7 @@ class Tokenizers:
 
 @dataclass(frozen=True)
 class CodedSample:
-    """A sample and the codes of its segments, in order. `draw`: the one whose dropout its texts have (text_dropout.py); None = no dropout."""
+    """A sample and the codes of its segments, in order. `draw`: the one whose dropout its texts have (text_dropout.py), None = none."""
 
     sample: Sample
     codes: tuple[Tensor | VisionCodes, ...]

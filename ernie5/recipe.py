@@ -22,6 +22,7 @@ from ernie5.parallel.plan import ParallelPlan
 from ernie5.parallel.workload import Workload
 from ernie5.tokenizers.audio.codec import AudioCodecConfig
 from ernie5.tokenizers.audio.train import AudioCodecTraining
+from ernie5.tokenizers.text_training import TextTraining
 from ernie5.tokenizers.vision.config import VisionTokenizerConfig
 from ernie5.tokenizers.vision.understanding import UnderstandingConfig
 from ernie5.train.steps import StageConfig, TrainConfig
@@ -100,6 +101,7 @@ class TextTokenizerConfig:
     """Byte-pair encoding over UTF-16BE; a small corpus may give fewer tokens than `vocab_size`."""
 
     vocab_size: int = 512
+    training: TextTraining = TextTraining()
 
 
 @dataclass(frozen=True)

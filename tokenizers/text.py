@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -36,6 +36,7 @@ NUM_BYTES = 256
 FIRST_BYTE = 0xE000      # byte b is the character U+E000 + b
 BORDER = "\uf8ff"        # stands between words, never in the vocabulary
 SHIFT = NUM_SPECIAL_TOKENS - 1
+MAX_KNOWN, MAX_KNOWN_CHARS = 2**16, 24  # words whose ids are kept, at most 15 MB
 FORMAT = "ernie5-text-utf16be-1"
 MODEL_FILE, INFO_FILE = "text.model", "text.json"
 
@@ -72,6 +73,8 @@ class Utf16Tokenizer:
             raise ValueError("this sentencepiece model was not trained by ernie5: its pieces must be made of U+E000..U+E0FF and include "
                              "each of them; train one with `ernie5 tokenizer train RECIPE`")
         self.piece_bytes = [bytes(ord(c) - FIRST_BYTE for c in piece) for piece in pieces]  # of id - NUM_SPECIAL_TOKENS
+        self._bytes_of = [b""] * NUM_SPECIAL_TOKENS + self.piece_bytes                      # of an id
+        self._known: dict[str, bytes] = {}  # ids of words, as the bytes of int64s: most words of a text were seen before
 
     @property
     def vocab_size(self) -> int:
@@ -95,14 +98,35 @@ class Utf16Tokenizer:
         """
         if not 0.0 <= dropout < 1.0:
             raise ValueError(f"dropout = {dropout} must be at least 0 and below 1; 0.1 is usual in training, 0 everywhere else")
-        line = BORDER.join(map(to_alphabet, words(text)))
+        parts = words(text)
         if dropout > 0:
             sentencepiece.set_random_generator_seed(seed & 0x7FFFFFFF)  # 2^32 - 1 would mean: seed yourself
-            ids = self.processor.encode(line, enable_sampling=True, alpha=dropout, nbest_size=-1)
+            line = BORDER.join(map(to_alphabet, parts))
+            found = np.array(self.processor.encode(line, enable_sampling=True, alpha=dropout, nbest_size=-1), np.int64)
+            return torch.from_numpy(found[found > 0] + SHIFT)
+        known = self._known
+        if len(known) > MAX_KNOWN:
+            known = self._known = {}  # another thread may still be reading the old one
+        new = [word for word in dict.fromkeys(parts) if word not in known]
+        if new:
+            fresh = dict(zip(new, self._one_by_one(new), strict=True))
+            known.update((word, ids) for word, ids in fresh.items() if len(word) <= MAX_KNOWN_CHARS)
+            ids = b"".join([fresh.get(word) or known[word] for word in parts]) if len(fresh) < len(parts) else b"".join(fresh.values())
         else:
-            ids = self.processor.encode(line)
-        found = np.array(ids, np.int64)
-        return torch.from_numpy(found[found > 0] + SHIFT)
+            ids = b"".join(map(known.__getitem__, parts))
+        return torch.from_numpy(np.frombuffer(bytearray(ids), np.int64))
+
+    def _one_by_one(self, parts: list[str]) -> Iterator[bytes]:
+        """The ids of each word, as the bytes of int64s."""
+        ids = self.encode_words(parts)
+        start, data = 0, ids.tobytes()
+        for border in (*np.flatnonzero(ids == SHIFT).tolist(), len(ids)):
+            yield data[8 * start : 8 * border]
+            start = border + 1
+
+    def encode_words(self, parts: list[str]) -> np.ndarray:
+        """The ids of words in a row (int64); SHIFT, a control token's, stands between them."""
+        return np.array(self.processor.encode(BORDER.join(map(to_alphabet, parts))), np.int64) + SHIFT
 
     def decode(self, ids: Tensor | Iterable[int]) -> str:
         """ids -> text. Control tokens are skipped. ValueError for an id outside the vocabulary.
@@ -111,11 +135,11 @@ class Utf16Tokenizer:
         Surrogates without their other half stay as they are; pass the text through `printable` before writing it anywhere.
         """
         listed = ids.tolist() if isinstance(ids, Tensor) else [int(i) for i in ids]
-        outside = [i for i in listed if not 0 <= i < self.vocab_size]
-        if outside:
-            raise ValueError(f"token id {outside[0]} must lie between 0 and vocab_size - 1 = {self.vocab_size - 1}; "
+        if listed and not 0 <= min(listed) <= max(listed) < self.vocab_size:
+            outside = next(i for i in listed if not 0 <= i < self.vocab_size)
+            raise ValueError(f"token id {outside} must lie between 0 and vocab_size - 1 = {self.vocab_size - 1}; "
                              "were these ids made with another tokenizer?")
-        data = b"".join(self.piece_bytes[i - NUM_SPECIAL_TOKENS] for i in listed if i >= NUM_SPECIAL_TOKENS)
+        data = b"".join(map(self._bytes_of.__getitem__, listed))
         even = len(data) - len(data) % 2
         return data[:even].decode("utf-16-be", "surrogatepass") + "\ufffd" * (len(data) % 2)
 

@@ -30,9 +30,9 @@ def text() -> Utf16Tokenizer:
 
 
 def loader(corpus, text, rank=0, world_size=1, workers=0, window=0, cache_gib=1.0, rate=0.3) -> Loader:
-    maker = SampleMaker(corpus.sample, lambda key, reason: None, lambda: None, Encoder(Tokenizers(text, FakeVision(), FakeAudio()), cache_gib),
-                        grouping(HistoryConfig()), RolesConfig(), seed=3, views=corpus.views(),
-                        text_dropout=TextDropout(text, rate, 3) if rate else None)
+    encoder = Encoder(Tokenizers(text, FakeVision(), FakeAudio()), cache_gib)
+    maker = SampleMaker(corpus.sample, lambda key, reason: None, lambda: None, encoder, grouping(HistoryConfig()), RolesConfig(), seed=3,
+                        views=corpus.views(), text_dropout=TextDropout(text, rate, 3) if rate else None)
     mixture = Mixture(dict(NUM), {"pairs": 2.0, "sounds": 1.0, "plain": 1.0}, seed=5)
     return Loader(maker, mixture, WIDTHS, rank, world_size, StreamConfig(workers, window))
 
@@ -87,7 +87,7 @@ def test_equal_texts_of_one_draw_are_cut_differently(text) -> None:
 
 
 def test_what_cannot_be_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"data.text_dropout = 0.1 needs a text tokenizer with encode\(text, dropout, seed\), but FakeText"):
+    with pytest.raises(ValueError, match=r"text_dropout = 0.1 needs a text tokenizer with encode\(text, dropout, seed\), but FakeText"):
         TextDropout(FakeText(), 0.1, 0)
     with pytest.raises(ValueError, match="data.text_dropout = 1.0 must be at least 0"):
         load_config(Recipe, {}, ["data.text_dropout=1.0"]).check()

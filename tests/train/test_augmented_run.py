@@ -1,4 +1,4 @@
-"""Runs with augmentation and BPE-dropout: exact on resume, pictures of several sizes from tokenizer to loss, and mistakes that end before training."""
+"""Runs with augmentation and BPE-dropout: exact on resume, pictures of several sizes from tokenizer to loss, early mistakes."""
 
 import io
 import json
