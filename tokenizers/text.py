@@ -4,7 +4,7 @@
 
 Every text can be written (256 byte tokens are always in the vocabulary) and read back exactly, lone surrogates and control
 characters included. No token crosses a word border: a space belongs to the word after it, so ` circle` is one token. The border is a
-character that is not in the vocabulary; it stops merges, in BPE-dropout too, and its id is dropped.
+character that is not in the vocabulary; it stops merges, and its id is dropped.
 
     id = NUM_SPECIAL_TOKENS + sentencepiece id - 1            (sentencepiece id 0 is its <unk>, here the border)
 
@@ -17,7 +17,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from torch import Tensor
 
 from ernie5.sequence import Modality
 from ernie5.tokenizers.special_tokens import NUM_SPECIAL_TOKENS
+from ernie5.tokenizers.text_dropout import BpeDropout
 
 # Letters (with the vowel signs and accents that Python counts as no letters) and the space before them; up to three digits;
 # punctuation; white space. Together they match every character once.
@@ -92,32 +93,34 @@ class Utf16Tokenizer:
     def encode(self, text: str, dropout: float = 0.0, seed: int = 0) -> Tensor:
         """`text` -> ids `n` (int64), without control tokens.
 
-        `dropout` in [0, 1): each merge is left out with this probability (BPE-dropout), drawn from `seed` alone.
-        sentencepiece's sampler is one per process, so it is restarted in every such call: the same arguments give the same ids
-        whatever was drawn before. ValueError for a dropout outside its range.
+        `dropout` in [0, 1): each merge is left out with this probability (BPE-dropout, text_dropout.py), drawn from `seed` alone:
+        the same arguments give the same ids in any process. ValueError for a dropout outside its range.
         """
         if not 0.0 <= dropout < 1.0:
             raise ValueError(f"dropout = {dropout} must be at least 0 and below 1; 0.1 is usual in training, 0 everywhere else")
         parts = words(text)
-        if dropout > 0:
-            sentencepiece.set_random_generator_seed(seed & 0x7FFFFFFF)  # 2^32 - 1 would mean: seed yourself
-            line = BORDER.join(map(to_alphabet, parts))
-            found = np.array(self.processor.encode(line, enable_sampling=True, alpha=dropout, nbest_size=-1), np.int64)
-            return torch.from_numpy(found[found > 0] + SHIFT)
+        if dropout == 0:
+            return torch.from_numpy(np.frombuffer(bytearray(b"".join(self._ids_of(parts))), np.int64))
+        plain = [np.frombuffer(ids, np.int64) - NUM_SPECIAL_TOKENS for ids in self._ids_of(parts)]
+        return torch.tensor(self._dropout.encode(parts, plain, dropout, seed), dtype=torch.int64) + NUM_SPECIAL_TOKENS
+
+    @cached_property
+    def _dropout(self) -> BpeDropout:
+        return BpeDropout(self.piece_bytes)
+
+    def _ids_of(self, parts: list[str]) -> Iterable[bytes]:
+        """The ids of each word, as the bytes of int64s."""
         known = self._known
         if len(known) > MAX_KNOWN:
             known = self._known = {}  # another thread may still be reading the old one
         new = [word for word in dict.fromkeys(parts) if word not in known]
-        if new:
-            fresh = dict(zip(new, self._one_by_one(new), strict=True))
-            known.update((word, ids) for word, ids in fresh.items() if len(word) <= MAX_KNOWN_CHARS)
-            ids = b"".join([fresh.get(word) or known[word] for word in parts]) if len(fresh) < len(parts) else b"".join(fresh.values())
-        else:
-            ids = b"".join(map(known.__getitem__, parts))
-        return torch.from_numpy(np.frombuffer(bytearray(ids), np.int64))
+        if not new:
+            return map(known.__getitem__, parts)
+        fresh = dict(zip(new, self._one_by_one(new), strict=True))
+        known.update((word, ids) for word, ids in fresh.items() if len(word) <= MAX_KNOWN_CHARS)
+        return [fresh.get(word) or known[word] for word in parts] if len(fresh) < len(parts) else fresh.values()
 
     def _one_by_one(self, parts: list[str]) -> Iterator[bytes]:
-        """The ids of each word, as the bytes of int64s."""
         ids = self.encode_words(parts)
         start, data = 0, ids.tobytes()
         for border in (*np.flatnonzero(ids == SHIFT).tolist(), len(ids)):

@@ -66,7 +66,7 @@ def test_every_token_that_stays_can_be_reached(pruned) -> None:
 
 
 def test_words_stay_tokens_and_texts_come_back(pruned) -> None:
-    for word in (*CHINESE[:2], *THAI[:2]):
+    for word in CHINESE[:4]:
         assert len(pruned.encode(word)) == 1, word
     for text in TEXTS[::50]:
         assert pruned.decode(pruned.encode(text)) == text
