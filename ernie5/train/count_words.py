@@ -18,7 +18,7 @@ from ernie5.data_pipelines.mixture import Draw
 from ernie5.data_pipelines.workers import Workers
 from ernie5.run.progress import progress
 from ernie5.tokenizers.text_counting import WordCounts
-from ernie5.tokenizers.text_training import MAX_TOKEN_CHARS, TextTraining
+from ernie5.tokenizers.text_training import TextTraining
 from ernie5.train.prepare import Corpus
 
 log = logging.getLogger(__name__)
@@ -29,11 +29,11 @@ Counted = tuple[int, dict[str, int]]  # texts, words
 def count_words_of(corpus: Corpus, training: TextTraining, max_texts: int) -> Counter[str]:
     """Count the words of the first `max_texts` texts, one source after the other."""
     chunks = [(name, start) for name, source in corpus.sources.items() for start in range(0, len(source), CHUNK)]
-    total, found = WordCounts(MAX_TOKEN_CHARS, training.max_words), 0
+    total, found = WordCounts(training.max_run_chars, training.max_words), 0
     with progress("text tokenizer: samples read", sum(map(len, corpus.sources.values()))) as bar:
         for (name, start), (num_texts, counts) in zip(chunks, _counted(corpus, chunks, training), strict=False):
             if found + num_texts > max_texts:
-                num_texts, counts = count_chunk(corpus, name, start, training.max_words, max_texts - found)
+                num_texts, counts = count_chunk(corpus, name, start, training, max_texts - found)
             total.add(counts)
             found += num_texts
             bar.advance(min(CHUNK, len(corpus.sources[name]) - start), texts=f"{found:,}", words=f"{len(total.counts):,}")
@@ -42,9 +42,9 @@ def count_words_of(corpus: Corpus, training: TextTraining, max_texts: int) -> Co
     return total.counts
 
 
-def count_chunk(corpus: Corpus, name: str, start: int, max_words: int, max_texts: float = float("inf")) -> Counted:
+def count_chunk(corpus: Corpus, name: str, start: int, training: TextTraining, max_texts: float = float("inf")) -> Counted:
     """How many texts the samples from `start` on hold, and how often each word stands in them."""
-    words, found = WordCounts(MAX_TOKEN_CHARS, max_words), 0
+    words, found = WordCounts(training.max_run_chars, training.max_words), 0
     for index in range(start, min(start + CHUNK, len(corpus.sources[name]))):
         try:
             texts = corpus.texts(name, index)
@@ -60,9 +60,9 @@ def count_chunk(corpus: Corpus, name: str, start: int, max_words: int, max_texts
 def _counted(corpus: Corpus, chunks: list[tuple[str, int]], training: TextTraining) -> Iterator[Counted]:
     """The counts of every chunk, in order; workers are two chunks each ahead."""
     if not training.workers:
-        yield from (count_chunk(corpus, name, start, training.max_words) for name, start in chunks)
+        yield from (count_chunk(corpus, name, start, training) for name, start in chunks)
         return
-    workers = Workers(lambda draw: json.dumps(count_chunk(corpus, draw.source, draw.place, training.max_words)).encode(), training.workers)
+    workers = Workers(lambda draw: json.dumps(count_chunk(corpus, draw.source, draw.place, training)).encode(), training.workers)
     asked: deque[Future[bytes]] = deque()
     try:
         for number, (name, start) in enumerate(chunks):

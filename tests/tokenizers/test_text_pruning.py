@@ -106,5 +106,7 @@ def test_mistakes_are_named() -> None:
         TextTraining(segmenter="jieba:lcut")
     with pytest.raises(ValueError, match="max_words = 0 must be at least 1"):
         TextTraining(max_words=0)
+    with pytest.raises(ValueError, match="max_run_chars = 129 must be 24 to 128"):
+        TextTraining(max_run_chars=129)
     with pytest.raises(ValueError, match="character_coverage = 0"):
         TextTraining(character_coverage=0)

@@ -9,7 +9,7 @@ from ernie5.config import load_config
 from ernie5.data_pipelines.quarantine import Quarantine
 from ernie5.recipe import Recipe
 from ernie5.tokenizers.text_counting import count_words
-from ernie5.tokenizers.text_training import TextTraining
+from ernie5.tokenizers.text_training import TextTraining, train_on_counts
 from ernie5.train import count_words as module
 from ernie5.train.count_words import count_words_of
 from ernie5.train.prepare import open_training_sources
@@ -33,6 +33,13 @@ def corpus(tmp_path, monkeypatch):
 def test_counts_are_those_of_the_first_texts(corpus, max_texts, workers) -> None:
     good = TEXTS[:60] + [text for i, text in enumerate(TEXTS[60:]) if i % 10 != 3]
     assert count_words_of(corpus, TextTraining(workers=workers), max_texts) == count_words(good[:max_texts], 24, 10**6)
+
+
+def test_long_runs_are_cut_where_asked(tmp_path) -> None:
+    (tmp_path / "c.jsonl").write_text(json.dumps({"text": "漢" * 100}))
+    corpus = open_training_sources(load_config(Recipe, {}, [f"data.sources={{c: {{path: {tmp_path}/c.jsonl}}}}"]), Quarantine(tmp_path / "log"))
+    assert count_words_of(corpus, TextTraining(max_run_chars=96), 10) == {"漢" * 96: 1, "漢" * 4: 1}
+    assert train_on_counts(Counter({"\U00020000" * 128: 3}), 300, TextTraining(max_run_chars=128)).vocab_size > 268
 
 
 def test_what_is_forgotten_does_not_depend_on_the_workers(corpus) -> None:
