@@ -3,7 +3,8 @@
     for p in libreoffice-help-{en-us,ru,el,hi,ja,km,ko,zh-cn,zh-tw,de} gnome-user-docs \\
              libreoffice-l10n-{ar,he,th,ka,ta,fa,uk,bn,te,am,ja,zh-cn,ko,hi,el,ru,km,bg,de,si,dz,ug}; do apt-get download $p; done
     for f in *.deb; do dpkg -x $f unpacked; done
-    OMP_NUM_THREADS=1 python docs/benchmarks/text_tokenizer.py unpacked [--vocab-size 16000] [--max-run-chars 24] [--prune [module:callable]] [--speed]
+    OMP_NUM_THREADS=1 python docs/benchmarks/text_tokenizer.py unpacked [--vocab-size 16000] [--max-run-chars 24] \\
+            [--prune [module:callable]] [--speed]
 
 Real text: the help pages and messages of LibreOffice and GNOME as Debian packages them. Per script 100 kB are held out and up to 1.2 MB
 trained on; both tokenizers get the same texts and the same number of ids. Plain = sentencepiece BPE with byte_fallback, character_coverage

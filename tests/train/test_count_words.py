@@ -37,7 +37,8 @@ def test_counts_are_those_of_the_first_texts(corpus, max_texts, workers) -> None
 
 def test_long_runs_are_cut_where_asked(tmp_path) -> None:
     (tmp_path / "c.jsonl").write_text(json.dumps({"text": "漢" * 100}))
-    corpus = open_training_sources(load_config(Recipe, {}, [f"data.sources={{c: {{path: {tmp_path}/c.jsonl}}}}"]), Quarantine(tmp_path / "log"))
+    recipe = load_config(Recipe, {}, [f"data.sources={{c: {{path: {tmp_path}/c.jsonl}}}}"])
+    corpus = open_training_sources(recipe, Quarantine(tmp_path / "log"))
     assert count_words_of(corpus, TextTraining(max_run_chars=96), 10) == {"漢" * 96: 1, "漢" * 4: 1}
     assert train_on_counts(Counter({"\U00020000" * 128: 3}), 300, TextTraining(max_run_chars=128)).vocab_size > 268
 
