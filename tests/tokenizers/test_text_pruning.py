@@ -6,7 +6,7 @@ from ernie5.run.random_streams import stream
 from ernie5.tokenizers.text import Utf16Tokenizer
 from ernie5.tokenizers.text_counting import count_words
 from ernie5.tokenizers.text_pruning import merged_from, phrase_of, prune, segmenter_of
-from ernie5.tokenizers.text_segment import BranchingEntropy, units
+from ernie5.tokenizers.text_segment import BranchingEntropy, icu_words, units
 from ernie5.tokenizers.text_training import MIN_VOCAB_SIZE, TextTraining, train_on_counts, train_text_tokenizer
 
 CHINESE = "自由 平等 尊严 权利 人人 理性 良心 兄弟 精神 关系 对待 赋有 一律 生而 我们 他们".split()
@@ -110,3 +110,9 @@ def test_mistakes_are_named() -> None:
         TextTraining(max_run_chars=129)
     with pytest.raises(ValueError, match="character_coverage = 0"):
         TextTraining(character_coverage=0)
+
+
+def test_dictionaries_of_icu() -> None:
+    pytest.importorskip("icu", reason="icukit-pyicu or PyICU is not installed")
+    assert icu_words("ไม่สามารถเลือกข้อความ") == ["ไม่", "สามารถ", "เลือก", "ข้อความ"]
+    assert icu_words("𠮷野家は")[-1] == "は" and "".join(icu_words("𠮷野家は")) == "𠮷野家は"
