@@ -1,6 +1,6 @@
 """A coded sample as bytes and back, for the way from a worker process to its trainer.
 
-    4 bytes: length of the header | header, JSON: id, attributes, what is text and what a tensor | the bytes of the tensors in order
+    4 bytes: length of the header | header, JSON: id, attributes, draw, what is text and what a tensor | the bytes of the tensors in order
 
 Nothing that comes back is code (no pickle). Ours.
 """
@@ -34,7 +34,8 @@ def to_bytes(coded: CodedSample) -> bytes:
     pairs = zip(coded.sample.segments, coded.codes, strict=True)
     segments = [[segment.modality.value, segment.role.value, put(segment.media), put(codes),
                  None if segment.speaker is None else put(segment.speaker)] for segment, codes in pairs]
-    header = json.dumps({"id": coded.sample.id, "attributes": coded.sample.attributes, "segments": segments}).encode()
+    header = json.dumps({"id": coded.sample.id, "attributes": coded.sample.attributes, "draw": coded.draw,
+                         "segments": segments}).encode()
     body = (tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b"" for tensor in tensors)
     return b"".join([struct.pack("<I", len(header)), header, *body])
 
@@ -67,4 +68,5 @@ def from_bytes(data: bytes) -> CodedSample:
         medium, coded = get(media), get(code)
         segments.append(Segment(Modality(modality), medium, Role(role), None if speaker is None else get(speaker)))  # type: ignore[arg-type]
         codes.append(coded)
-    return CodedSample(Sample(header["id"], tuple(segments), header["attributes"]), tuple(codes))  # type: ignore[arg-type]
+    sample = Sample(header["id"], tuple(segments), header["attributes"])
+    return CodedSample(sample, tuple(codes), header["draw"])  # type: ignore[arg-type]

@@ -37,10 +37,11 @@ class Tokenizers:
 
 @dataclass(frozen=True)
 class CodedSample:
-    """A sample and the codes of its segments, in order."""
+    """A sample and the codes of its segments, in order. `draw`: the one whose dropout its texts have (text_dropout.py), None = none."""
 
     sample: Sample
     codes: tuple[Tensor | VisionCodes, ...]
+    draw: int | None = None
 
     @property
     def num_bytes(self) -> int:

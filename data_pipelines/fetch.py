@@ -29,7 +29,7 @@ class Fetch:
 
     def _work(self, draw: Draw) -> bytes:
         """What a worker does; it touches nothing that another thread may have locked when the process was forked."""
-        return to_bytes(self.maker.encoder.code(self.maker.sample(draw)))
+        return to_bytes(self.maker.drawn(self.maker.encoder.code(self.maker.sample(draw)), draw))
 
     def get(self, draw: Draw) -> CodedSample | str:
         """The sample, encoded, or the reason why it cannot be used."""
@@ -37,17 +37,17 @@ class Fetch:
         coded = self.fresh.get(key) or self.maker.encoder.recall(key)
         if coded is not None:
             self.asked.pop(key, None)
-            return coded
+            return self.maker.drawn(coded, draw)
         try:
             if self.workers is None:
-                return self.maker.encoder.encode(key, self.maker.sample(draw))
+                return self.maker.drawn(self.maker.encoder.encode(key, self.maker.sample(draw)), draw)
             coded = from_bytes((self.asked.pop(key, None) or self.workers.submit(draw)).result())
         except WorkerDied:
             raise
         except ValueError as damage:
             return str(damage)
         self.maker.encoder.keep(key, coded)
-        return coded
+        return self.maker.drawn(coded, draw)
 
     def ask(self, draw: Draw) -> None:
         """Let a worker begin with this sample, if it is not at hand."""

@@ -1,8 +1,8 @@
 """How long a sample is and what it teaches, without its media: what was learnt when it was last decoded.
 
 Packing a global batch needs the length of every sample, collating needs the media of this rank's rows only. What is learnt here (name,
-shapes of codes, or why the sample is damaged) is a function of the sample alone (of the draw, where augmentation may change lengths:
-`SampleMaker.shape_key`); its length also depends on the roles of the draw.
+shapes of codes, or why the sample is damaged) is a function of the sample alone (of the draw, where augmentation or BPE-dropout may change
+lengths: `SampleMaker.shape_key`); its length also depends on the roles of the draw.
 Kept for the last 2^18 samples, so a corpus up to that size is decoded as a whole in its first epoch, and by the ranks in shares later.
 Ours.
 """

@@ -23,6 +23,7 @@ from ernie5.parallel.plan import ParallelPlan
 from ernie5.parallel.workload import Workload
 from ernie5.tokenizers.audio.codec import AudioCodecConfig
 from ernie5.tokenizers.audio.train import AudioCodecTraining
+from ernie5.tokenizers.text_training import TextTraining
 from ernie5.tokenizers.vision.config import VisionTokenizerConfig
 from ernie5.tokenizers.vision.understanding import UnderstandingConfig
 from ernie5.train.steps import StageConfig, TrainConfig
@@ -57,7 +58,8 @@ class DataConfig:
     sources that measure the loss, by name.
     `temperature`: weights of sources are multiplied by size ^ (1 / temperature); null = weights alone. `workers`: processes that read,
     decode and encode ahead, per trainer; they change no batch. `pack_window`: up to this many samples wait while rows are filled by best
-    fit and balanced in cost; 0 = first fit. `augment`: other views of a sample in every draw; held-out data has none.
+    fit and balanced in cost; 0 = first fit. `augment`: other views of a sample in every draw; held-out data has none. `text_dropout`: the
+    share of merges of the text tokenizer that is left out, other ones in every draw (0 = off, 0.1 is usual); never in held-out data.
     """
 
     demo: DemoConfig = DemoConfig()
@@ -66,6 +68,7 @@ class DataConfig:
     limits: MediaLimits = MediaLimits()
     roles: RolesConfig = RolesConfig()
     augment: AugmentConfig = AugmentConfig()
+    text_dropout: float = 0.0
     history: HistoryConfig = HistoryConfig()
     speaker: SpeakerConfig = SpeakerConfig()
     prompt_weight: float = 0.3
@@ -81,6 +84,8 @@ class DataConfig:
         for key in ("workers", "pack_window"):
             if getattr(self, key) < 0:
                 raise ValueError(f"data.{key} = {getattr(self, key)} is a number of things; use 0 or more")
+        if not 0 <= self.text_dropout < 1:
+            raise ValueError(f"data.text_dropout = {self.text_dropout} must be at least 0 (off) and below 1; 0.1 is usual")
         for where, value in (("data", self.temperature), *((f"train.stages[{i}]", s.temperature) for i, s in enumerate(stages))):
             if value is not None and not 0 < value < float("inf"):
                 raise ValueError(f"{where}.temperature = {value} must be above 0: 1 draws by size, larger values more evenly")
@@ -112,6 +117,7 @@ class TextTokenizerConfig:
     """Byte-pair encoding over UTF-16BE; a small corpus may give fewer tokens than `vocab_size`."""
 
     vocab_size: int = 512
+    training: TextTraining = TextTraining()
 
 
 @dataclass(frozen=True)

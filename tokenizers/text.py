@@ -4,7 +4,7 @@
 
 Every text can be written (256 byte tokens are always in the vocabulary) and read back exactly, lone surrogates and control
 characters included. No token crosses a word border: a space belongs to the word after it, so ` circle` is one token. The border is a
-character that is not in the vocabulary; it stops merges, in BPE-dropout too, and its id is dropped.
+character that is not in the vocabulary; it stops merges, and its id is dropped.
 
     id = NUM_SPECIAL_TOKENS + sentencepiece id - 1            (sentencepiece id 0 is its <unk>, here the border)
 
@@ -16,8 +16,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
-from functools import lru_cache
+from collections.abc import Iterable, Iterator
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from torch import Tensor
 
 from ernie5.sequence import Modality
 from ernie5.tokenizers.special_tokens import NUM_SPECIAL_TOKENS
+from ernie5.tokenizers.text_dropout import BpeDropout
 
 # Letters (with the vowel signs and accents that Python counts as no letters) and the space before them; up to three digits;
 # punctuation; white space. Together they match every character once.
@@ -36,6 +37,7 @@ NUM_BYTES = 256
 FIRST_BYTE = 0xE000      # byte b is the character U+E000 + b
 BORDER = "\uf8ff"        # stands between words, never in the vocabulary
 SHIFT = NUM_SPECIAL_TOKENS - 1
+MAX_KNOWN, MAX_KNOWN_CHARS = 2**16, 24  # words whose ids are kept, at most 15 MB
 FORMAT = "ernie5-text-utf16be-1"
 MODEL_FILE, INFO_FILE = "text.model", "text.json"
 
@@ -72,6 +74,8 @@ class Utf16Tokenizer:
             raise ValueError("this sentencepiece model was not trained by ernie5: its pieces must be made of U+E000..U+E0FF and include "
                              "each of them; train one with `ernie5 tokenizer train RECIPE`")
         self.piece_bytes = [bytes(ord(c) - FIRST_BYTE for c in piece) for piece in pieces]  # of id - NUM_SPECIAL_TOKENS
+        self._bytes_of = [b""] * NUM_SPECIAL_TOKENS + self.piece_bytes                      # of an id
+        self._known: dict[str, bytes] = {}  # ids of words, as the bytes of int64s: most words of a text were seen before
 
     @property
     def vocab_size(self) -> int:
@@ -89,20 +93,43 @@ class Utf16Tokenizer:
     def encode(self, text: str, dropout: float = 0.0, seed: int = 0) -> Tensor:
         """`text` -> ids `n` (int64), without control tokens.
 
-        `dropout` in [0, 1): each merge is left out with this probability (BPE-dropout), drawn from `seed` alone.
-        sentencepiece's sampler is one per process, so it is restarted in every such call: the same arguments give the same ids
-        whatever was drawn before. ValueError for a dropout outside its range.
+        `dropout` in [0, 1): each merge is left out with this probability (BPE-dropout, text_dropout.py), drawn from `seed` alone:
+        the same arguments give the same ids in any process. ValueError for a dropout outside its range.
         """
         if not 0.0 <= dropout < 1.0:
             raise ValueError(f"dropout = {dropout} must be at least 0 and below 1; 0.1 is usual in training, 0 everywhere else")
-        line = BORDER.join(map(to_alphabet, words(text)))
-        if dropout > 0:
-            sentencepiece.set_random_generator_seed(seed & 0x7FFFFFFF)  # 2^32 - 1 would mean: seed yourself
-            ids = self.processor.encode(line, enable_sampling=True, alpha=dropout, nbest_size=-1)
-        else:
-            ids = self.processor.encode(line)
-        found = np.array(ids, np.int64)
-        return torch.from_numpy(found[found > 0] + SHIFT)
+        parts = words(text)
+        if dropout == 0:
+            return torch.from_numpy(np.frombuffer(bytearray(b"".join(self._ids_of(parts))), np.int64))
+        plain = [np.frombuffer(ids, np.int64) - NUM_SPECIAL_TOKENS for ids in self._ids_of(parts)]
+        return torch.tensor(self._dropout.encode(parts, plain, dropout, seed), dtype=torch.int64) + NUM_SPECIAL_TOKENS
+
+    @cached_property
+    def _dropout(self) -> BpeDropout:
+        return BpeDropout(self.piece_bytes)
+
+    def _ids_of(self, parts: list[str]) -> Iterable[bytes]:
+        """The ids of each word, as the bytes of int64s."""
+        known = self._known
+        if len(known) > MAX_KNOWN:
+            known = self._known = {}  # another thread may still be reading the old one
+        new = [word for word in dict.fromkeys(parts) if word not in known]
+        if not new:
+            return map(known.__getitem__, parts)
+        fresh = dict(zip(new, self._one_by_one(new), strict=True))
+        known.update((word, ids) for word, ids in fresh.items() if len(word) <= MAX_KNOWN_CHARS)
+        return [fresh.get(word) or known[word] for word in parts] if len(fresh) < len(parts) else fresh.values()
+
+    def _one_by_one(self, parts: list[str]) -> Iterator[bytes]:
+        ids = self.encode_words(parts)
+        start, data = 0, ids.tobytes()
+        for border in (*np.flatnonzero(ids == SHIFT).tolist(), len(ids)):
+            yield data[8 * start : 8 * border]
+            start = border + 1
+
+    def encode_words(self, parts: list[str]) -> np.ndarray:
+        """The ids of words in a row (int64); SHIFT, a control token's, stands between them."""
+        return np.array(self.processor.encode(BORDER.join(map(to_alphabet, parts))), np.int64) + SHIFT
 
     def decode(self, ids: Tensor | Iterable[int]) -> str:
         """ids -> text. Control tokens are skipped. ValueError for an id outside the vocabulary.
@@ -111,11 +138,11 @@ class Utf16Tokenizer:
         Surrogates without their other half stay as they are; pass the text through `printable` before writing it anywhere.
         """
         listed = ids.tolist() if isinstance(ids, Tensor) else [int(i) for i in ids]
-        outside = [i for i in listed if not 0 <= i < self.vocab_size]
-        if outside:
-            raise ValueError(f"token id {outside[0]} must lie between 0 and vocab_size - 1 = {self.vocab_size - 1}; "
+        if listed and not 0 <= min(listed) <= max(listed) < self.vocab_size:
+            outside = next(i for i in listed if not 0 <= i < self.vocab_size)
+            raise ValueError(f"token id {outside} must lie between 0 and vocab_size - 1 = {self.vocab_size - 1}; "
                              "were these ids made with another tokenizer?")
-        data = b"".join(self.piece_bytes[i - NUM_SPECIAL_TOKENS] for i in listed if i >= NUM_SPECIAL_TOKENS)
+        data = b"".join(map(self._bytes_of.__getitem__, listed))
         even = len(data) - len(data) % 2
         return data[:even].decode("utf-16-be", "surrogatepass") + "\ufffd" * (len(data) % 2)
 

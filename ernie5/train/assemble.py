@@ -16,6 +16,7 @@ from ernie5.data_pipelines.grouping import Grouping
 from ernie5.data_pipelines.loader import Loader, SampleMaker, StreamConfig
 from ernie5.data_pipelines.mixture import Mixture
 from ernie5.data_pipelines.quarantine import Quarantine
+from ernie5.data_pipelines.text_dropout import TextDropout
 from ernie5.generate.generator import Bounds, Generator
 from ernie5.model.config import Vocabulary
 from ernie5.model.count import ModelSize, count
@@ -113,6 +114,8 @@ def layout_of(recipe: Recipe, tokenizers: Tokenizers) -> str:
     free = {"demo", "sources", "heldout", "tolerance", "cache_gib", "encode_ahead", "temperature", "workers", "pack_window"}
     if not recipe.data.augment.on:
         free.add("augment")
+    if not recipe.data.text_dropout:
+        free.add("text_dropout")
     data = {key: value for key, value in to_plain(recipe.data).items() if key not in free}
     prints = [getattr(tokenizers, kind).fingerprint for kind in ("text", "vision", "audio")]
     data["native"] = recipe.data.native
@@ -145,6 +148,7 @@ def build_training(recipe: Recipe, tokenizers: Tokenizers, corpus: Corpus, quara
         read=corpus.sample, reject=quarantine.reject, accept=quarantine.accept, encoder=Encoder(tokenizers, recipe.data.cache_gib),
         grouping=grouping_of(recipe, tokenizers), roles=recipe.data.roles, seed=recipe.run.seed, layout=layout_of(recipe, tokenizers),
         views=corpus.views(),
+        text_dropout=TextDropout(tokenizers.text, recipe.data.text_dropout, recipe.run.seed) if recipe.data.text_dropout else None,
     )
     mixture = mixture_of(recipe, {name: len(source) for name, source in corpus.sources.items()})
     weighting = PosteriorWeights if recipe.train.modality_weighting == "posterior" else EqualWeights

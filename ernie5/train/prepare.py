@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ernie5.data_pipelines.augment import PLAIN, AugmentConfig, View
-from ernie5.data_pipelines.decode_media import decode_record
+from ernie5.data_pipelines.decode_media import decode_record, decode_text
 from ernie5.data_pipelines.encode import Tokenizers
 from ernie5.data_pipelines.media_limits import BadMedia
 from ernie5.data_pipelines.mixture import Draw
@@ -52,6 +52,11 @@ class Corpus:
         """One decoded sample without any draw, its images in their aspect buckets; ValueError when it is damaged."""
         config = self.augment.get(source)
         return self._decoded(source, index, View(sizes=config.aspect_buckets) if config else PLAIN)
+
+    def texts(self, source: str, index: int) -> list[str]:
+        """The texts of one sample; its media are not decoded. ValueError when a text is damaged."""
+        members = self.sources[source].read(index).members
+        return [decode_text(m.data, self.recipe.data.limits) for m in members if m.modality is Modality.TEXT]
 
     def views(self) -> Views | None:
         """What training reads instead where a sample is another one in every draw."""

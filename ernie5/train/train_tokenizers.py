@@ -20,8 +20,9 @@ from ernie5.sequence import Modality
 from ernie5.tokenizers.audio.codec import AudioCodec
 from ernie5.tokenizers.audio.train import train_audio_codec
 from ernie5.tokenizers.fit import Saves
-from ernie5.tokenizers.text_training import train_text_tokenizer
+from ernie5.tokenizers.text_training import train_on_counts
 from ernie5.tokenizers.vision.train import train_vision_tokenizer
+from ernie5.train.count_words import count_words_of
 from ernie5.train.prepare import make_demo, media_of, missing_tokenizers, open_training_sources, parts_folder
 from ernie5.train.side_by_side import side_by_side
 
@@ -57,7 +58,9 @@ def train_one(recipe: Recipe, kind: str) -> None:
     config, at_most = recipe.tokenizers, recipe.tokenizers.max_media
     match kind:
         case "text":
-            train_text_tokenizer(media_of(corpus, {Modality.TEXT}, 100 * at_most), config.text.vocab_size).save(half)
+            training = config.text.training
+            counts = count_words_of(corpus, training, 100 * at_most if training.max_texts is None else training.max_texts)
+            train_on_counts(counts, config.text.vocab_size, training).save(half)
         case "vision":
             images = list(media_of(corpus, {Modality.IMAGE}, at_most))
             clips = list(media_of(corpus, {Modality.VIDEO}, at_most))

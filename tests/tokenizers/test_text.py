@@ -12,7 +12,8 @@ from ernie5.sequence import Modality
 from ernie5.tokenizers.base import Tokenizer
 from ernie5.tokenizers.special_tokens import NUM_SPECIAL_TOKENS, SpecialToken
 from ernie5.tokenizers.text import Utf16Tokenizer, printable, words
-from ernie5.tokenizers.text_training import MIN_VOCAB_SIZE, count_words, train_text_tokenizer
+from ernie5.tokenizers.text_counting import count_words
+from ernie5.tokenizers.text_training import MIN_VOCAB_SIZE, train_text_tokenizer
 
 WORDS = "the a small red circle moves left big blue square above green triangle sound beep quick brown fox".split()
 ANY_TEXT = st.text(st.characters(codec="utf-8"))   # every code point except surrogates
@@ -165,7 +166,7 @@ def test_large_counts_lose_no_byte():
 
 
 def test_counting_is_bounded():
-    counts = count_words((f"common w{i:03d}x" for i in range(1000)), max_chars=24, max_distinct=50)
+    counts = count_words((f"common w{i:03d}x" for i in range(1000)), max_chars=24, max_words=50)
     assert len(counts) <= 100 and counts["common"] == 1000
     assert max(map(len, count_words(["漢" * 100], 24, 50))) == 24
 

@@ -1,4 +1,4 @@
-"""Runs with augmentation: exact on resume, pictures of several sizes from tokenizer to loss, and mistakes that end before training."""
+"""Runs with augmentation and BPE-dropout: exact on resume, pictures of several sizes from tokenizer to loss, early mistakes."""
 
 import io
 import json
@@ -18,7 +18,8 @@ from ernie5.train.evaluate_loss import heldout_batches
 from ernie5.train.job import resume_run
 from ernie5.train.prepare import load_tokenizers
 
-DRAWN = ("data.augment.crop={area: [0.5, 1], aspect: [0.9, 1.1]}", "data.augment.speed=0.1", "data.augment.caption=true")
+DRAWN = ("data.augment.crop={area: [0.5, 1], aspect: [0.9, 1.1]}", "data.augment.speed=0.1", "data.augment.caption=true",
+         "data.text_dropout=0.1")
 BUCKETS = "data.augment.aspect_buckets=[{height: 24, width: 48}]"
 
 
@@ -58,6 +59,11 @@ def test_the_tokenizer_is_trained_on_all_sizes_and_the_run_learns(mixed, whole, 
 def test_augmentation_may_not_change_in_mid_run(whole) -> None:
     with pytest.raises(ValueError, match="data.augment"):
         run_micro(micro_recipe(whole.folder, None), lambda: resume_run(str(whole.folder), ["data.augment.speed=0.2", "train.steps=7"]))
+
+
+def test_nor_may_dropout(whole) -> None:
+    with pytest.raises(ValueError, match="data.text_dropout"):
+        run_micro(micro_recipe(whole.folder, None), lambda: resume_run(str(whole.folder), ["data.text_dropout=0.2", "train.steps=7"]))
 
 
 def test_a_size_that_the_tokenizer_never_saw_is_refused(micro, tmp_path) -> None:
