@@ -10,9 +10,6 @@ Source: Dowson and Landau 1982 (the distance); Heusel et al. 2017 (its use). Let
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from importlib import import_module
-
 import torch
 from torch import Tensor
 
@@ -28,20 +25,6 @@ def frechet_distance(one: Tensor, other: Tensor) -> float:
     root = _root(cov_1)
     middle = torch.linalg.eigvalsh(root @ cov_2 @ root).clamp_min(0).sqrt().sum()
     return max(0.0, float(apart + cov_1.trace() + cov_2.trace() - 2 * middle))
-
-
-def load_callable(name: str) -> Callable:
-    """The function that `name` = "module:callable" stands for. ValueError saying what is wrong with it."""
-    module, colon, attribute = name.partition(":")
-    if not colon or not module or not attribute:
-        raise ValueError(f"features {name!r} must be written module:callable, for example my_package.clip:picture_features")
-    try:
-        found = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"features {name!r}: {error}; install the module or put its folder on PYTHONPATH") from error
-    if not callable(found):
-        raise ValueError(f"features {name!r}: {attribute} is a {type(found).__name__}; it must be a function")
-    return found
 
 
 def rows_of(features: object, name: str) -> Tensor:

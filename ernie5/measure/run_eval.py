@@ -20,7 +20,7 @@ from ernie5.data_pipelines.sources import open_source
 from ernie5.measure.audio import AudioRun, measure_audio
 from ernie5.measure.clip_baselines import clip_baselines
 from ernie5.measure.features import PICTURE_DEFAULT, SOUND_DEFAULT
-from ernie5.measure.frechet import frechet_distance, load_callable, rows_of
+from ernie5.measure.frechet import frechet_distance, rows_of
 from ernie5.measure.media import MediaSet, Shape
 from ernie5.measure.picture_baselines import MAX_FITTED, picture_baselines
 from ernie5.measure.sound_baselines import num_passes, sound_baselines
@@ -28,6 +28,7 @@ from ernie5.measure.subject import Subject
 from ernie5.measure.text import TextRun, measure_text
 from ernie5.measure.vision import VisionRun, measure_vision
 from ernie5.run.files import atomic_write
+from ernie5.run.parts import load_function
 from ernie5.run.progress import progress
 from ernie5.sequence import Modality
 
@@ -98,7 +99,7 @@ def write_result(measured: Measured, out: Path) -> None:
 def _vision(
     measured: Measured, tokenizer: Any, subject: Subject, found: MediaSet, limits: MediaLimits, settings: EvalSettings
 ) -> None:
-    features = load_callable(settings.picture_features)
+    features = load_function(settings.picture_features)
     section: dict = {}
     for name, modality in (("image", Modality.IMAGE), ("video", Modality.VIDEO)):
         shape = _shape(tokenizer, subject, limits, settings, modality)
@@ -129,7 +130,7 @@ def _vision(
 
 
 def _audio(measured: Measured, tokenizer: Any, subject: Subject, found: MediaSet, limits: MediaLimits, settings: EvalSettings) -> None:
-    features, rate_hz = load_callable(settings.sound_features), tokenizer.sample_rate_hz
+    features, rate_hz = load_function(settings.sound_features), tokenizer.sample_rate_hz
     with progress("sounds", total=None) as bar:
         media = found.media({Modality.AUDIO}, Shape(sample_rate_hz=rate_hz), settings.at_most)
         run = measure_audio(tokenizer, media, found.rejected, bar, settings.device)

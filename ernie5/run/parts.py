@@ -40,7 +40,7 @@ def load_function(name: str) -> Callable:
 def _import(name: str) -> tuple[str, str]:
     """Both halves of the name, when the module can be imported."""
     if not _NAME.fullmatch(name):
-        raise ValueError(f"part {name!r} must be written module:Class, for example my_package.routers:TopOneRouter")
+        raise ValueError(f"part {name!r} must be written module:Class or module:function, for example my_package.routers:TopOneRouter")
     module_name, _, class_name = name.partition(":")
     try:
         import_module(module_name)

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from ernie5.measure.features import picture_statistics, sound_statistics
-from ernie5.measure.frechet import frechet_distance, load_callable, rows_of
+from ernie5.measure.frechet import frechet_distance, rows_of
+from ernie5.run.parts import load_function
 
 
 def sample(mean: np.ndarray, covariance: np.ndarray, n: int = 50, seed: int = 0) -> torch.Tensor:
@@ -37,10 +38,10 @@ def test_equal_sets_are_not_apart_even_with_few_rows():
 
 
 def test_a_feature_function_is_named_or_explained():
-    assert load_callable("ernie5.measure.features:picture_statistics") is picture_statistics
-    for name, why in (("nothing", "module:callable"), ("no_such_module_x:f", "PYTHONPATH"), ("math:pi", "must be a function")):
+    assert load_function("ernie5.measure.features:picture_statistics") is picture_statistics
+    for name, why in (("nothing", "module:Class"), ("no_such_module_x:f", "PYTHONPATH"), ("math:pi", "no function pi")):
         with pytest.raises(ValueError, match=why):
-            load_callable(name)
+            load_function(name)
     assert rows_of([1.0, 2.0], "f").shape == (1, 2)
     with pytest.raises(ValueError, match="finite"):
         rows_of(torch.tensor([[float("nan")]]), "f")
