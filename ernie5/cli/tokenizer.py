@@ -1,10 +1,11 @@
-"""`ernie5 tokenizer train RECIPE`: train the text, vision and audio tokenizers of a recipe, without the model."""
+"""`ernie5 tokenizer train RECIPE`: train the text, vision and audio tokenizers of a recipe, without the model; `serve`: tokenizer_serve.py."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
+from ernie5.cli import tokenizer_serve
 from ernie5.cli.parsing import Subparsers, add_command, add_overrides, add_subparsers, list_commands
 from ernie5.cli.recipes import find_recipe
 
@@ -17,11 +18,12 @@ TRAIN = """Trains the tokenizers that are missing in the recipe's run.dir. Anoth
 
 def add_parser(subparsers: Subparsers) -> None:
     """Declare the command."""
-    parser = add_command(subparsers, "tokenizer", "train RECIPE [key=value …]", "train only the tokenizers of a recipe", DESCRIPTION)
+    parser = add_command(subparsers, "tokenizer", "train | serve …", "train the tokenizers of a recipe alone, or serve them", DESCRIPTION)
     actions = add_subparsers(parser)
     action = add_command(actions, "train", "RECIPE [key=value …]", "train the tokenizers that are missing", TRAIN, run)
     action.add_argument("recipe", metavar="RECIPE", help="a YAML file, or the name of a shipped recipe")
     add_overrides(action)
+    tokenizer_serve.add(actions)
     list_commands(parser, actions)
 
 

@@ -70,7 +70,7 @@ class Server:
         self.seats = threading.BoundedSemaphore(config.clients)
         self.lock = threading.Lock()
         self.clients: dict[Wire, threading.Thread] = {}
-        self.stopping = False
+        self.stopping, self.complained_s = False, 0.0
         self.pool = ThreadPoolExecutor(config.threads, "encode", initializer=torch.set_num_threads, initargs=(1,))
         self.acceptor = threading.Thread(target=self._accept, name="accept", daemon=True)
         self.acceptor.start()
@@ -126,13 +126,20 @@ class Server:
                 self._attend(wire, kind)
         except (FrameError, Refused) as error:
             self.statistics.turned_away()
-            log.warning("the connection of %s is closed: %s", peer, error)
+            self._complain(peer, error)
         except OSError as error:
             log.debug("the connection of %s ended: %s", peer, error)
         finally:
             with self.lock:
                 self.clients.pop(wire, None)
             wire.close()
+
+    def _complain(self, peer: str, error: Exception) -> None:
+        """Not more often than every few seconds, whoever knocks; the statistics count them all."""
+        now = time.monotonic()
+        if now - self.complained_s >= BEAT_S:
+            self.complained_s = now
+            log.warning("the connection of %s is closed: %s", peer, error)
 
     def _greet(self, wire: Wire) -> str | None:
         try:
