@@ -152,8 +152,8 @@ class TokenizersConfig:
         """Raise ValueError for services that cannot be."""
         for kind in self.services:
             if kind not in ("text", "vision", "audio"):
-                raise ValueError(f"tokenizers.services.{kind} is no kind of tokenizer; use text, vision or audio, and quote several addresses "
-                                 "with commas, or write them as a list")
+                raise ValueError(f"tokenizers.services.{kind} is no kind of tokenizer; use text, vision or audio, and write several "
+                                 "addresses as a list, or in quotes with commas")
             if kind in self.parts:
                 raise ValueError(f"tokenizers.services.{kind} and tokenizers.parts.{kind} are two tokenizers for one kind; remove one")
             self.addresses(kind)

@@ -1,4 +1,4 @@
-"""`ernie5 tokenizer train RECIPE`: train the text, vision and audio tokenizers of a recipe, without the model; `serve`: tokenizer_serve.py."""
+"""`ernie5 tokenizer train RECIPE`: train text, vision and audio tokenizers of a recipe, without the model. `serve`: tokenizer_serve.py"""
 
 from __future__ import annotations
 

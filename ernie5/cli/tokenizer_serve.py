@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 KINDS = ("text", "vision", "audio")
 LINE_EVERY_S = 60.0
-SERVE = """Serves the tokenizers of a run (or of a folder with text/, vision/, audio/, or of one tokenizer's folder with --kind) until Ctrl-C or
-SIGTERM. A recipe uses them with tokenizers.services; start several replicas to share the work.
+SERVE = """Serves the tokenizers of a run (or of a folder with text/, vision/, audio/, or of one tokenizer's folder with --kind) until
+Ctrl-C or SIGTERM. A recipe uses them with tokenizers.services; start several replicas to share the work.
 
   ernie5 tokenizer serve runs/tiny_cpu --kind vision audio
   ernie5 train tiny_cpu tokenizers.services.vision=tcp://127.0.0.1:7575 tokenizers.services.audio=tcp://127.0.0.1:7575
 
-Any --host but this machine's own 127.0.0.1 needs a token that trainers have too: ERNIE5_SERVICE_TOKEN, or ERNIE5_SERVICE_TOKEN_FILE with the
-path of a file. Traffic is not encrypted: between machines use a private network or a tunnel (ssh -L)."""
+Any --host but this machine's own 127.0.0.1 needs a token that trainers have too: ERNIE5_SERVICE_TOKEN, or ERNIE5_SERVICE_TOKEN_FILE with
+the path of a file. Traffic is not encrypted: between machines use a private network or a tunnel (ssh -L)."""
 
 
 def add(actions: Subparsers) -> None:

@@ -143,7 +143,7 @@ def served_tokenizer(recipe: Recipe, kind: str) -> Any:
     tokenizer = open_remote(kind, recipe.tokenizers.addresses(kind), recipe.tokenizers.service_wait_s)
     rate_hz = recipe.tokenizers.audio.codec.sample_rate_hz
     if isinstance(tokenizer, RemoteAudio) and tokenizer.sample_rate_hz != rate_hz:
-        raise ValueError(f"tokenizers.audio.codec.sample_rate_hz = {rate_hz} must be {tokenizer.sample_rate_hz}, which the tokenizer behind "
+        raise ValueError(f"tokenizers.audio.codec.sample_rate_hz = {rate_hz} must be {tokenizer.sample_rate_hz}, which the tokenizer of "
                          "tokenizers.services.audio takes; set it, and name the service in tokenizers.services")
     return tokenizer
 

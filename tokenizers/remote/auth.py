@@ -34,7 +34,7 @@ def read_token(environment: Mapping[str, str] = os.environ) -> bytes | None:
         return None
     token = text.strip().encode()
     if len(token) < SHORTEST:
-        raise ValueError(f"{ENV if path is None else ENV_FILE} gives a token of {len(token)} characters, which must have at least {SHORTEST}; "
+        raise ValueError(f"{ENV if path is None else ENV_FILE} gives a token of {len(token)} characters, and it must have {SHORTEST}; "
                          "make one with: python -c \"import secrets; print(secrets.token_urlsafe(32))\"")
     return token
 

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from ernie5.tokenizers.remote.address import Address
 from ernie5.tokenizers.remote.describe import Described
 from ernie5.tokenizers.remote.errors import Refused, ServiceError, ServiceFailed, Unavailable
-from ernie5.tokenizers.remote.frames import FrameError, Message, Wire
+from ernie5.tokenizers.remote.frames import TABLE_BYTES, FrameError, Message, Wire
 from ernie5.tokenizers.remote.handshake import Hello, built
 from ernie5.tokenizers.remote.replica import Lost, Replica
 
@@ -54,7 +54,7 @@ class Service:
         self._here = _Here(self.addresses, self.kind)
 
     def ask(self, message: Message) -> Message:
-        """The answer of a replica. ValueError: the medium is damaged. ServiceFailed: the service has a fault. ServiceError: nobody answers."""
+        """The answer of a replica. ValueError: a damaged medium. ServiceFailed: a fault of the service. ServiceError: nobody answers."""
         alive_s, losses = time.monotonic(), 0
         while True:
             here = self._mine()
@@ -117,10 +117,11 @@ class Service:
 
     def _request(self, replica: Replica, wire: Wire, message: Message) -> Message:
         assert replica.hello is not None
-        if message.num_bytes > replica.hello.payload_bytes:
+        if message.num_bytes + TABLE_BYTES > replica.hello.payload_bytes:
             wire.close()
-            raise FrameError(f"a {self.kind} medium of {message.num_bytes / 2**20:.1f} MiB is larger than the service at {replica.address} takes "
-                             f"({replica.hello.payload_bytes / 2**20:g} MiB); start it with a higher --max-mib, or lower data.limits")
+            raise FrameError(f"a {self.kind} medium of {message.num_bytes / 2**20:.1f} MiB is larger than the service at "
+                             f"{replica.address} takes ({replica.hello.payload_bytes / 2**20:g} MiB); start it with a higher --max-mib, or "
+                             "lower data.limits")
         try:
             answer = replica.request(wire, message)
         except BaseException:

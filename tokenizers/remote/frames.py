@@ -13,6 +13,7 @@ import json
 import socket
 import struct
 import time
+import weakref
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,8 +58,8 @@ class Message:
 
     @property
     def num_bytes(self) -> int:
-        """Of the tensors, and room for their table."""
-        return sum(t.numel() * t.element_size() for t in self.tensors.values()) + TABLE_BYTES
+        """Of the tensors."""
+        return sum(t.numel() * t.element_size() for t in self.tensors.values())
 
 
 def frame_s(num_bytes: int) -> float:
@@ -71,6 +72,7 @@ class Wire:
 
     def __init__(self, connection: socket.socket) -> None:
         self.socket = connection
+        weakref.finalize(self, connection.close).atexit = False  # a wire that nobody holds any more
         with contextlib.suppress(OSError):  # a socket pair has no such options
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # a machine that is gone is noticed within two minutes
@@ -104,7 +106,7 @@ class Wire:
         if magic != MAGIC:
             raise FrameError("the other side does not speak the protocol of ernie5 tokenizer services")
         if header > HEADER_BYTES or payload > payload_bytes:
-            raise FrameError(f"a message with {header} + {payload} bytes is larger than the {HEADER_BYTES} + {payload_bytes} that are taken")
+            raise FrameError(f"a message with {header} + {payload} bytes is larger than the {HEADER_BYTES} + {payload_bytes} allowed")
         return header, payload
 
     def body(self, sizes: tuple[int, int], whole_s: float | None = None) -> Message:
@@ -136,9 +138,6 @@ class Wire:
     def close(self) -> None:
         """Only lets go of it: a copy of the connection in another process stays as it is."""
         self.socket.close()
-
-    def __del__(self) -> None:
-        self.close()
 
 
 def read_header(data: bytes) -> dict[str, Any]:

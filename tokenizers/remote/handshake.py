@@ -9,7 +9,7 @@ A client far away also wants proof from the server, so nobody else can take its 
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +24,7 @@ PROTOCOL = 1
 PATIENCE_S = 10.0            # for each message of a handshake
 HELLO_BYTES = 16 * 2**20
 BUSY = Message({"op": "busy"})
+FULL = "it has as many clients as it takes"
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,12 @@ def built() -> str:
     return f"torch {torch.__version__}, {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 
-def admit(wire: Wire, token: bytes | None, served: Mapping[str, Described], payload_bytes: int) -> str | None:
-    """The server's half: the kind that the client may now use. None when it went away; Refused when it was turned away."""
+def admit(
+    wire: Wire, token: bytes | None, served: Mapping[str, Described], payload_bytes: int, take_seat: Callable[[], bool]
+) -> str | None:
+    """The server's half: the kind that the client may now use, on the seat that was taken. None when it went away, or there is no seat;
+    Refused when it was turned away.
+    """
     mine = nonce()
     wire.send(Message({"op": "challenge", "protocol": PROTOCOL, "version": __version__, "nonce": mine, "token": token is not None}))
     enter = wire.receive(0, PATIENCE_S, PATIENCE_S)
@@ -57,6 +62,9 @@ def admit(wire: Wire, token: bytes | None, served: Mapping[str, Described], payl
         _turn_away(wire, "the tokens differ")
     if kind not in served:
         _turn_away(wire, f"it serves {', '.join(served)} and no {kind[:20]}")
+    if not take_seat():
+        wire.send(BUSY)
+        return None
     shown = proof(token, "server", mine, theirs) if token is not None else ""
     hello = {"op": "hello", "proof": shown, "version": __version__, "built": built(), "bytes": payload_bytes, **served[kind].header}
     wire.send(Message(hello, served[kind].tensors))
@@ -74,10 +82,11 @@ def enter(wire: Wire, kind: str, token: bytes | None, far: bool) -> Hello:
         raise Refused(f"it is on another machine, which needs a token; {HOW}")
     challenge = _answer(wire)
     if challenge.op == "busy":
-        raise Unavailable("it has as many clients as it takes")
+        raise Unavailable(FULL)
     if challenge.op != "challenge" or challenge.get("protocol", int) != PROTOCOL:
-        raise Refused(f"it speaks protocol {challenge.header.get('protocol')} (ernie5 {challenge.header.get('version')}), and this is protocol "
-                      f"{PROTOCOL} (ernie5 {__version__}); use one version on both sides")
+        protocol, version = challenge.header.get("protocol"), challenge.header.get("version")
+        raise Refused(f"it speaks protocol {protocol} (ernie5 {version}), and this is protocol {PROTOCOL} (ernie5 {__version__}); use one "
+                      "version on both sides")
     theirs, mine, wanted = challenge.get("nonce", str), nonce(), challenge.get("token", bool)
     if wanted and token is None:
         raise Refused(f"it needs a token; {HOW}")
@@ -93,6 +102,8 @@ def enter(wire: Wire, kind: str, token: bytes | None, far: bool) -> Hello:
             return Hello(described(hello), hello.get("version", str), hello.get("built", str), hello.get("bytes", int))
         case "refused":
             raise Refused(hello.get("reason", str)[:200])
+        case "busy":
+            raise Unavailable(FULL)
         case _:
             raise Unavailable(f"it said {hello.op[:20]!r} instead of hello")
 

@@ -1,4 +1,6 @@
-"""How many bytes of messages a service holds at once: who wants more waits, and is turned away after a while. Ours."""
+"""What a service has only so much of: bytes of messages that it holds at once, where who wants more waits for a while, and seats for clients,
+where who finds none is turned away. Ours.
+"""
 
 from __future__ import annotations
 
@@ -25,3 +27,21 @@ class Room:
         with self.changed:
             self.left += num_bytes
             self.changed.notify_all()
+
+
+class Seat:
+    """One of the seats that a semaphore counts; `leave` gives back what was taken, once."""
+
+    def __init__(self, seats: threading.Semaphore) -> None:
+        self.seats, self.taken = seats, False
+
+    def take(self) -> bool:
+        """Whether one was free."""
+        self.taken = self.seats.acquire(blocking=False)
+        return self.taken
+
+    def leave(self) -> None:
+        """Somebody else may have it."""
+        if self.taken:
+            self.seats.release()
+        self.taken = False

@@ -28,7 +28,7 @@ from ernie5.tokenizers.remote.errors import Refused
 from ernie5.tokenizers.remote.frames import PAYLOAD_BYTES, FrameError, Message, Wire, frame_s
 from ernie5.tokenizers.remote.handshake import BUSY, admit
 from ernie5.tokenizers.remote.media import Payload, from_tensors
-from ernie5.tokenizers.remote.room import Room
+from ernie5.tokenizers.remote.room import Room, Seat
 from ernie5.tokenizers.remote.work import OPS, Statistics, answer
 
 log = logging.getLogger(__name__)
@@ -120,16 +120,20 @@ class Server:
 
     def _serve(self, wire: Wire, peer: str) -> None:
         """The life of a connection."""
+        seat = Seat(self.seats)
         try:
-            kind = self._greet(wire)
-            if kind is not None:
-                self._attend(wire, kind)
+            kind = self._greet(wire, seat)
+            while kind is not None and not self.stopping:
+                sizes = wire.head(self.config.payload_bytes, first_s=None)
+                if sizes is None or not self._one(wire, kind, sizes):
+                    break
         except (FrameError, Refused) as error:
             self.statistics.turned_away()
             self._complain(peer, error)
         except OSError as error:
             log.debug("the connection of %s ended: %s", peer, error)
         finally:
+            seat.leave()
             with self.lock:
                 self.clients.pop(wire, None)
             wire.close()
@@ -141,25 +145,11 @@ class Server:
             self.complained_s = now
             log.warning("the connection of %s is closed: %s", peer, error)
 
-    def _greet(self, wire: Wire) -> str | None:
+    def _greet(self, wire: Wire, seat: Seat) -> str | None:
         try:
-            return admit(wire, self.token, self.served, self.config.payload_bytes)
+            return admit(wire, self.token, self.served, self.config.payload_bytes, seat.take)
         finally:
             self.half_open.release()
-
-    def _attend(self, wire: Wire, kind: str) -> None:
-        """Answer a client until it has gone."""
-        if not self.seats.acquire(blocking=False):
-            self.statistics.turned_away()
-            wire.send(BUSY)
-            return
-        try:
-            while not self.stopping:
-                sizes = wire.head(self.config.payload_bytes, first_s=None)
-                if sizes is None or not self._one(wire, kind, sizes):
-                    return
-        finally:
-            self.seats.release()
 
     def _one(self, wire: Wire, kind: str, sizes: tuple[int, int]) -> bool:
         """Read the message, work, answer; False when there is no answer any more."""
@@ -175,7 +165,8 @@ class Server:
             if worked is None:
                 return False
             result, work_s = worked
-            self.statistics.count(kind, work_s, result.op, sum(sizes), wire.send(result))
+            self.statistics.count(kind, work_s, result.op, sum(sizes), result.num_bytes)
+            wire.send(result)
             return True
         finally:
             self.room.give(sum(sizes))

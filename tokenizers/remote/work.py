@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ernie5.tokenizers.base import VisionCodes
-from ernie5.tokenizers.remote.frames import ANSWER_BYTES, Message
+from ernie5.tokenizers.remote.frames import ANSWER_BYTES, TABLE_BYTES, Message
 from ernie5.tokenizers.remote.media import Payload, to_tensors
 
 log = logging.getLogger(__name__)
@@ -43,8 +43,8 @@ def _answer(tokenizer: Any, op: str, value: Payload) -> Message:
     if not isinstance(result, str | Tensor | VisionCodes):
         return _failed(f"the tokenizer gave a {type(result).__name__}")
     message = Message({"op": "codes"}, to_tensors(result))
-    if message.num_bytes > ANSWER_BYTES:
-        return _failed(f"an answer of {message.num_bytes / 2**20:.0f} MiB is larger than the {ANSWER_BYTES / 2**20:.0f} MiB of the protocol")
+    if message.num_bytes + TABLE_BYTES > ANSWER_BYTES:
+        return _failed(f"an answer of {message.num_bytes / 2**20:.0f} MiB is larger than the {ANSWER_BYTES / 2**20:.0f} MiB allowed")
     return message
 
 
@@ -85,7 +85,8 @@ class Statistics:
         """A line for people, and a new start; empty when nothing was asked."""
         with self.lock:
             spent_s = max(time.monotonic() - self.since_s, 1e-9)
-            kinds = [f"{kind} {int(n):,} media ({n / spent_s:.1f}/s, {1000 * s / n:.1f} ms of work each)" for kind, (n, s) in self.kinds.items()]
+            kinds = [f"{kind} {int(n):,} media ({n / spent_s:.1f}/s, {1000 * s / n:.1f} ms of work each)"
+                     for kind, (n, s) in self.kinds.items()]
             more = [f"{n} {what}" for n, what in ((self.damaged, "damaged"), (self.failed, "failed"), (self.refused, "turned away")) if n]
             moved = [f"{self.bytes_in / 2**20:.1f} MiB in, {self.bytes_out / 2**20:.1f} MiB out"] if self.kinds else []
             self.kinds, self.damaged, self.failed, self.refused, self.bytes_in, self.bytes_out = {}, 0, 0, 0, 0, 0
