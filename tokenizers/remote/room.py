@@ -1,6 +1,4 @@
-"""What a service has only so much of: bytes of messages that it holds at once, where who wants more waits for a while, and seats for clients,
-where who finds none is turned away. Ours.
-"""
+"""What a service has only so much of: bytes of messages that it holds at once, for which one waits a while, and seats for clients. Ours."""
 
 from __future__ import annotations
 
