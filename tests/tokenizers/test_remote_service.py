@@ -8,6 +8,8 @@ from multiprocessing.reduction import ForkingPickler
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from remote_world import ANY, TOKEN, Odd, audio_codec, knock, serving, text_tokenizer, vision_tokenizer, warned
 
 from ernie5.data_pipelines.mixture import Draw
@@ -15,8 +17,9 @@ from ernie5.data_pipelines.workers import Workers
 from ernie5.tokenizers.remote import client, handshake, server
 from ernie5.tokenizers.remote.address import Address, is_loopback
 from ernie5.tokenizers.remote.auth import ENV, ENV_FILE, is_proof, proof, read_token
-from ernie5.tokenizers.remote.errors import ServiceError, ServiceFailed
-from ernie5.tokenizers.remote.frames import HEAD, MAGIC, Message
+from ernie5.tokenizers.remote.describe import describe
+from ernie5.tokenizers.remote.errors import Refused, ServiceError, ServiceFailed
+from ernie5.tokenizers.remote.frames import HEAD, MAGIC, FrameError, Message, Wire
 from ernie5.tokenizers.remote.server import Server, ServerConfig
 from ernie5.tokenizers.remote.tokenizers import RemoteAudio, RemoteText, RemoteVision, open_remote
 
@@ -188,11 +191,14 @@ def test_another_fingerprint_is_refused_by_name(caplog) -> None:
     with serving({"vision": vision_tokenizer(seed=1)}, one.address):
         with pytest.raises(ServiceError, match="this run began with"):
             vision.encode(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
-    with pytest.raises(ServiceError, match="it serves audio and no vision"), serving({"audio": Odd()}) as service:
+    with pytest.raises(ServiceError, match="it serves audio and no 'vision'"), serving({"audio": Odd()}) as service:
         open_remote("vision", [service.address], 5)
 
 
 def test_tokens(monkeypatch, tmp_path) -> None:
+    sent: list[str] = []
+    send = Wire.send
+    monkeypatch.setattr(Wire, "send", lambda wire, message: sent.append(str(message.header)) or send(wire, message))
     with serving({"audio": Odd()}, token=TOKEN) as service:
         with pytest.raises(ServiceError, match="it needs a token; set ERNIE5_SERVICE_TOKEN"):
             open_remote("audio", [service.address], 5)
@@ -209,6 +215,22 @@ def test_tokens(monkeypatch, tmp_path) -> None:
         monkeypatch.setattr(handshake, "is_proof", lambda shown, token, who, *rest: who == "client" or is_proof(shown, token, who, *rest))
         with pytest.raises(ServiceError, match="could not show that it has the token"):
             open_remote("audio", [service.address], 5)
+    assert len(sent) >= 9 and TOKEN.decode() not in "".join(sent)
+
+
+TEXTS = st.text(st.characters(codec=None), max_size=70)
+SCALARS = st.one_of(st.none(), st.integers(), st.floats(), TEXTS, st.lists(st.integers(), max_size=2))
+
+
+@given(st.fixed_dictionaries({}, optional={key: SCALARS for key in ("op", "kind", "nonce", "proof")}), st.booleans())
+def test_no_entry_but_the_right_one(header, enter) -> None:
+    here, there = socket.socketpair()
+    theirs, mine = Wire(here), Wire(there)
+    theirs.send(Message(header | ({"op": "enter", "nonce": "0" * 64} if enter else {})))
+    with pytest.raises((FrameError, Refused)):
+        handshake.admit(mine, TOKEN, {"audio": describe("audio", Odd())}, 2**16, take_seat=pytest.fail)
+    theirs.close()
+    mine.close()
 
 
 def test_what_is_not_this_machine_needs_a_token(monkeypatch) -> None:
@@ -233,7 +255,7 @@ def test_tokens_are_read_with_care(tmp_path) -> None:
         assert "a" * 20 not in str(error.value)
     shown = proof(TOKEN, "client", "1", "2")
     assert is_proof(shown, TOKEN, "client", "1", "2") and not is_proof(shown, TOKEN, "server", "1", "2")
-    assert not is_proof(shown, TOKEN, "client", "1", "3") and not is_proof("\ud800é"[1:], TOKEN, "client", "1", "2")
+    assert not is_proof(shown, TOKEN, "client", "1", "3") and not is_proof("\ud800é", TOKEN, "client", "1", "2")
 
 
 @pytest.mark.parametrize(("number", "local"), [

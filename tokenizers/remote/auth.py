@@ -52,4 +52,4 @@ def proof(token: bytes, who: str, server_nonce: str, client_nonce: str) -> str:
 
 def is_proof(shown: str, token: bytes, who: str, server_nonce: str, client_nonce: str) -> bool:
     """Compared in a time that does not depend on where they differ."""
-    return hmac.compare_digest(shown.encode(), proof(token, who, server_nonce, client_nonce).encode())
+    return hmac.compare_digest(shown.encode("utf-8", "surrogatepass"), proof(token, who, server_nonce, client_nonce).encode())

@@ -32,14 +32,13 @@ class Hello:
     """What a service says to a client that may use it. `built`: what the bits of products and sums depend on."""
 
     told: Described
-    version: str
     built: str
     payload_bytes: int
 
 
 def built() -> str:
-    """Same text, same code, same bits; another one may round differently."""
-    return f"torch {torch.__version__}, {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    """Version, torch and kind of processor: where all are the same, all bits are; another processor may round differently."""
+    return f"ernie5 {__version__}, torch {torch.__version__}, {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 
 def admit(
@@ -61,12 +60,12 @@ def admit(
     if token is not None and not is_proof(enter.get("proof", str), token, "client", mine, theirs):
         _turn_away(wire, "the tokens differ")
     if kind not in served:
-        _turn_away(wire, f"it serves {', '.join(served)} and no {kind[:20]}")
+        _turn_away(wire, f"it serves {', '.join(served)} and no {kind[:20]!r}")
     if not take_seat():
         wire.send(BUSY)
         return None
     shown = proof(token, "server", mine, theirs) if token is not None else ""
-    hello = {"op": "hello", "proof": shown, "version": __version__, "built": built(), "bytes": payload_bytes, **served[kind].header}
+    hello = {"op": "hello", "proof": shown, "built": built(), "bytes": payload_bytes, **served[kind].header}
     wire.send(Message(hello, served[kind].tensors))
     return kind
 
@@ -99,7 +98,7 @@ def enter(wire: Wire, kind: str, token: bytes | None, far: bool) -> Hello:
         case "hello":
             if token is not None and wanted and not is_proof(hello.get("proof", str), token, "server", theirs, mine):
                 raise Refused("it could not show that it has the token, so it is not the service that was started with it")
-            return Hello(described(hello), hello.get("version", str), hello.get("built", str), hello.get("bytes", int))
+            return Hello(described(hello), hello.get("built", str), hello.get("bytes", int))
         case "refused":
             raise Refused(hello.get("reason", str)[:200])
         case "busy":

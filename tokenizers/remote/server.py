@@ -114,9 +114,15 @@ class Server:
                 wire.close()
                 continue
             thread = threading.Thread(target=self._serve, args=(wire, peer[0]), name=f"client {peer[0]}", daemon=True)
-            with self.lock:
-                self.clients[wire] = thread
-            thread.start()
+            try:
+                with self.lock:
+                    self.clients[wire] = thread
+                    thread.start()
+            except RuntimeError as error:  # no threads left
+                log.warning("a connection could not be accepted: %s", error)
+                self.clients.pop(wire)
+                self.half_open.release()
+                wire.close()
 
     def _serve(self, wire: Wire, peer: str) -> None:
         """The life of a connection."""
