@@ -68,7 +68,7 @@ def test_a_service_that_is_killed_in_the_middle_changes_nothing(micro, tmp_path,
         with mock.patch.object(loop, "train_step", killing):
             run = run_micro(served(micro, tmp_path / "run", port))
         services[1].send_signal(signal.SIGTERM)
-        assert services[1].wait(20) == 0
+        assert services[1].wait(60) == 0
     finally:
         for service in services:
             service.kill()
