@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
@@ -69,7 +70,8 @@ def run(args: argparse.Namespace) -> int:
 def first_screen(server: Server, place: str) -> str:
     """What is served, where, to whom."""
     needs = "clients need the token" if server.token else "no token needed: this machine only"
-    kinds = ", ".join(f"{kind}: {server.address}" for kind in server.served)
+    shown = server.address._replace(host=socket.gethostname()) if server.address.host in ("0.0.0.0", "::") else server.address
+    kinds = ", ".join(f'{kind}: "{shown}"' for kind in server.served)
     lines = [
         ("serving", place),
         *((f"  {kind}", told.shown()) for kind, told in server.served.items()),

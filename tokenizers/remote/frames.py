@@ -45,9 +45,9 @@ class Message:
     header: dict[str, Any]
     tensors: dict[str, Tensor] = field(default_factory=dict)
 
-    def get(self, key: str, kind: type, default: Any = None) -> Any:
-        """A value of the header. FrameError unless it is there (or has a default) and of this type."""
-        value = self.header.get(key, default)
+    def get(self, key: str, kind: type) -> Any:
+        """A value of the header. FrameError unless it is there and of this type."""
+        value = self.header.get(key)
         if type(value) is not kind:
             raise FrameError(f"{key!r} of a message is no {kind.__name__}")
         return value
