@@ -12,7 +12,8 @@ from remote_world import ANY, Odd, audio_codec, serving, sound, text_tokenizer, 
 
 from ernie5.data_pipelines.mixture import Draw
 from ernie5.data_pipelines.workers import Workers
-from ernie5.tokenizers.remote import client, server
+from ernie5.tokenizers.remote import client, handshake, server
+from ernie5.tokenizers.remote.address import Address
 from ernie5.tokenizers.remote.errors import ServiceError, ServiceFailed
 from ernie5.tokenizers.remote.server import Server, ServerConfig
 from ernie5.tokenizers.remote.tokenizers import RemoteAudio, RemoteText, RemoteVision, open_remote
@@ -72,11 +73,11 @@ def test_a_medium_that_is_too_large_ends_the_run_and_is_not_skipped() -> None:
 def test_long_work_is_no_silence(monkeypatch) -> None:
     class Slow(Odd):
         def encode(self, media):
-            time.sleep(0.4)
+            time.sleep(0.8)
             return super().encode(media)
 
     monkeypatch.setattr(server, "BEAT_S", 0.05)
-    monkeypatch.setattr("ernie5.tokenizers.remote.replica.SILENCE_S", 0.2)
+    monkeypatch.setattr("ernie5.tokenizers.remote.replica.SILENCE_S", 0.5)
     slow = Slow()
     with serving({"audio": slow}) as service:
         assert open_remote("audio", [service.address], 5).encode(sound(3)).item() == 3
@@ -140,6 +141,24 @@ def test_work_that_is_lost_is_done_by_another_replica() -> None:
         assert [a.result(5).item() for a in answers] == [5, 5]
     end.set()
     other.close()
+
+
+def test_a_frozen_replica_is_left_for_another(monkeypatch, caplog) -> None:
+    monkeypatch.setattr("ernie5.tokenizers.remote.replica.SILENCE_S", 0.5)
+    monkeypatch.setattr(handshake, "PATIENCE_S", 0.5)
+    end = threading.Event()
+
+    class Frozen(Odd):
+        def encode(self, media):
+            end.wait(10)
+            return super().encode(media)
+
+    with socket.create_server(("127.0.0.1", 0)) as mute, serving({"audio": Frozen()}) as frozen, serving({"audio": Odd()}) as other:
+        addresses = [Address("127.0.0.1", mute.getsockname()[1]), frozen.address, other.address]
+        audio = open_remote("audio", addresses, 5)
+        assert [audio.encode(sound(v)).item() for v in (3, 4)] == [3, 4]
+        assert all(warned(caplog, f"{address} (audio) cannot be used: it does not answer in time") for address in addresses[:2])
+        end.set()
 
 
 def test_nobody_answers(caplog, monkeypatch) -> None:
