@@ -8,7 +8,7 @@ from multiprocessing.reduction import ForkingPickler
 
 import pytest
 import torch
-from remote_world import ANY, Odd, audio_codec, serving, sound, text_tokenizer, vision_tokenizer, wait_until, warned
+from remote_world import ANY, Odd, audio_codec, cut, serving, sound, text_tokenizer, vision_tokenizer, wait_until, warned
 
 from ernie5.data_pipelines.mixture import Draw
 from ernie5.data_pipelines.workers import Workers
@@ -135,8 +135,7 @@ def test_work_that_is_lost_is_done_by_another_replica() -> None:
     with ThreadPoolExecutor(2) as pool:
         answers = [pool.submit(audio.encode, sound(5)) for _ in range(2)]
         assert begun.wait(5)
-        for wire in list(stuck.clients):
-            wire.socket.shutdown(socket.SHUT_RDWR)  # as when its process is killed
+        cut(stuck)
         stuck.close(patience_s=0.0)
         assert [a.result(5).item() for a in answers] == [5, 5]
     end.set()
@@ -174,8 +173,7 @@ def test_nobody_answers(caplog, monkeypatch) -> None:
 def test_a_medium_that_kills_every_replica_ends_the_run() -> None:
     class Deadly(Odd):
         def encode(self, media):
-            for wire in list(service.clients):
-                wire.socket.shutdown(socket.SHUT_RDWR)
+            cut(service)
             return super().encode(media)
 
     with serving({"audio": Deadly()}) as service:

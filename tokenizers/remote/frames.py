@@ -29,6 +29,7 @@ PAYLOAD_BYTES = 256 * 2**20   # of a request, by default
 ANSWER_BYTES = 2**30          # of an answer: codes in float32 can be larger than pixels
 TABLE_BYTES = 2**12           # safetensors' own header
 NUM_TENSORS = 8
+SMALL_BYTES = 2**16           # sent in one piece with its header
 NUM_SIDES, LONGEST_SIDE = 6, 2**31
 DTYPES = {"U8": torch.uint8, "I8": torch.int8, "I16": torch.int16, "I32": torch.int32, "I64": torch.int64,
           "F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
@@ -86,9 +87,9 @@ class Wire:
         payload = save({name: tensor.detach().cpu().contiguous() for name, tensor in message.tensors.items()}) if message.tensors else b""
         assert len(header) <= HEADER_BYTES and len(payload) < 2**32, "whoever makes a message keeps it small"
         self.socket.settimeout(frame_s(len(payload)))
-        self.socket.sendall(HEAD.pack(MAGIC, len(header), len(payload)) + header)
-        if payload:
-            self.socket.sendall(payload)
+        head = HEAD.pack(MAGIC, len(header), len(payload)) + header
+        for part in (head + payload,) if len(payload) < SMALL_BYTES else (head, payload):
+            self.socket.sendall(part)
         return HEAD.size + len(header) + len(payload)
 
     def receive(self, payload_bytes: int, first_s: float | None, whole_s: float | None = None) -> Message | None:
@@ -99,10 +100,12 @@ class Wire:
     def head(self, payload_bytes: int, first_s: float | None, whole_s: float | None = None) -> tuple[int, int] | None:
         """Bytes of header and payload of the next message. FrameError where they are more than is taken."""
         self.socket.settimeout(first_s)
-        first = self.socket.recv(1)
-        if not first:
+        head = self.socket.recv(HEAD.size)
+        if not head:
             return None
-        magic, header, payload = HEAD.unpack(first + self._exactly(HEAD.size - 1, time.monotonic() + (whole_s or frame_s(0))))
+        if len(head) < HEAD.size:
+            head += self._exactly(HEAD.size - len(head), time.monotonic() + (whole_s or frame_s(0)))
+        magic, header, payload = HEAD.unpack(head)
         if magic != MAGIC:
             raise FrameError("the other side does not speak the protocol of ernie5 tokenizer services")
         if header > HEADER_BYTES or payload > payload_bytes:
@@ -111,9 +114,9 @@ class Wire:
 
     def body(self, sizes: tuple[int, int], whole_s: float | None = None) -> Message:
         """The message whose head was read."""
-        until = time.monotonic() + (whole_s or frame_s(sum(sizes)))
-        header = read_header(self._exactly(sizes[0], until))
-        return Message(header, read_tensors(self._exactly(sizes[1], until)) if sizes[1] else {})
+        data = self._exactly(sum(sizes), time.monotonic() + (whole_s or frame_s(sum(sizes))))
+        header = read_header(data[: sizes[0]])
+        return Message(header, read_tensors(bytes(memoryview(data)[sizes[0] :])) if sizes[1] else {})
 
     def skip(self, sizes: tuple[int, int]) -> None:
         """Read the rest of a message whose head was read, and keep nothing of it."""
@@ -121,7 +124,7 @@ class Wire:
         while left:
             left -= len(self._exactly(min(left, 2**16), until))
 
-    def _exactly(self, size: int, until: float) -> bytes:
+    def _exactly(self, size: int, until: float) -> bytearray:
         data = bytearray(size)
         view, at = memoryview(data), 0
         while at < size:
@@ -133,14 +136,14 @@ class Wire:
             if got == 0:
                 raise FrameError("the connection ended inside a message")
             at += got
-        return bytes(data)
+        return data
 
     def close(self) -> None:
         """Only lets go of it: a copy of the connection in another process stays as it is."""
         self.socket.close()
 
 
-def read_header(data: bytes) -> dict[str, Any]:
+def read_header(data: bytes | bytearray) -> dict[str, Any]:
     """The JSON object. FrameError for anything else."""
     try:
         header = json.loads(data)
