@@ -29,6 +29,9 @@ def build(cls: type[T], located: Located, path: str = "") -> T:
     """The dataclass `cls` from a map. ConfigError naming file and line, dotted key, value, rule and way out."""
     if not isinstance(located.value, dict):
         raise _error(located, path, "a map of keys", cls)
+    short = getattr(cls, "written_short", None)  # a class may know a shorter way to write some of its keys
+    if short is not None:
+        located = Located(short(located.value), located.where)
     kinds, known = _kinds(cls), {f.name: f for f in fields(cls) if f.init}  # type: ignore[arg-type]
     for key, item in located.value.items():
         if key not in known:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ernie5.config_yaml import ConfigError, Located, Raw
 from ernie5.data_pipelines.augment import AugmentConfig
 from ernie5.data_pipelines.history import HistoryConfig
 from ernie5.data_pipelines.media_limits import MediaLimits
@@ -23,6 +24,7 @@ from ernie5.parallel.plan import ParallelPlan
 from ernie5.parallel.workload import Workload
 from ernie5.tokenizers.audio.codec import AudioCodecConfig
 from ernie5.tokenizers.audio.train import AudioCodecTraining
+from ernie5.tokenizers.remote.address import Address, parse_addresses
 from ernie5.tokenizers.text_training import TextTraining
 from ernie5.tokenizers.vision.config import VisionTokenizerConfig
 from ernie5.tokenizers.vision.understanding import UnderstandingConfig
@@ -140,7 +142,8 @@ class PartConfig:
 class TokenizersConfig:
     """Sizes and training of the tokenizers. `max_media` bounds how many media of a kind they are trained on; `side_by_side` trains vision
     and audio in two processes at once; every `checkpoint_every` steps their training is saved (0: only when it is stopped); `parts`
-    replaces `text`, `vision` or `audio` by your own.
+    replaces `text`, `vision` or `audio` by your own; `services` says where others are served (`ernie5 tokenizer serve`), also written
+    `vision: tcp://host:port`. `service_wait_s`: how long a run waits for one that is away.
     """
 
     text: TextTokenizerConfig = TextTokenizerConfig()
@@ -150,6 +153,42 @@ class TokenizersConfig:
     side_by_side: bool = True
     checkpoint_every: int = 500
     parts: dict[str, PartConfig] = field(default_factory=dict)
+    services: dict[str, str | tuple[str, ...]] = field(default_factory=dict)
+    service_wait_s: float = 300.0
+
+    @classmethod
+    def written_short(cls, given: dict[str, Located]) -> dict[str, Located]:
+        """`vision: tcp://host:port` where `vision` is a map of sizes else: the same as `services: {vision: tcp://host:port}`."""
+        short = {kind: given[kind] for kind in ("text", "vision", "audio") if kind in given and _is_address(given[kind])}
+        if not short:
+            return given
+        services = given.get("services", Located({}, next(iter(short.values())).where))
+        if not isinstance(services.value, dict) or services.value.keys() & short.keys():
+            raise ConfigError(f"{services.where}: tokenizers.services must be a map that does not name {', '.join(short)} again")
+        rest = {key: value for key, value in given.items() if key not in short}
+        return rest | {"services": Located(services.value | short, services.where)}
+
+    def addresses(self, kind: str) -> tuple[Address, ...]:
+        """The replicas that serve a kind; none where it is not served. ValueError names what is wrong."""
+        return parse_addresses(f"tokenizers.services.{kind}", self.services[kind]) if kind in self.services else ()
+
+    def check(self) -> None:
+        """Raise ValueError for services that cannot be."""
+        for kind in self.services:
+            if kind not in ("text", "vision", "audio"):
+                raise ValueError(f"tokenizers.services.{kind} is no kind of tokenizer; use text, vision or audio, and write several "
+                                 "addresses as a list, or in quotes with commas")
+            if kind in self.parts:
+                raise ValueError(f"tokenizers.services.{kind} and tokenizers.parts.{kind} are two tokenizers for one kind; remove one")
+            self.addresses(kind)
+        if not 0 < self.service_wait_s < float("inf"):
+            raise ValueError(f"tokenizers.service_wait_s = {self.service_wait_s} is a number of seconds above 0; use 300")
+
+
+def _is_address(located: Located) -> bool:
+    """Anything but a map and nothing at all."""
+    value = located.value.text if isinstance(located.value, Raw) else located.value
+    return (isinstance(value, str) and "://" in value) or isinstance(value, list)
 
 
 @dataclass(frozen=True)
@@ -196,13 +235,12 @@ class Recipe:
         self.train.check()
         self.data.roles.check()
         self.data.check(self.train.stages)
-        if "vision" not in self.tokenizers.parts:
+        self.tokenizers.check()
+        if not {"vision"} & {*self.tokenizers.parts, *self.tokenizers.services}:
             self.data.augment.check(self.data.limits.image_size, self.tokenizers.vision.autoencoder.stride)
         self.data.check_native(self.understanding.unit, min([self.train.length, *(s.length for s in self.train.stages if s.length)]))
-        levels = self.tokenizers.audio.codec.num_codebooks
-        if self.model.num_layers < levels:
-            raise ValueError(f"model.num_layers = {self.model.num_layers} must be at least tokenizers.audio.codec.num_codebooks = {levels}")
-        self.elastic.check(self.model, levels)
+        if "audio" not in self.tokenizers.services:
+            self.check_levels(self.tokenizers.audio.codec.num_codebooks)
         for workload in self.workloads():
             self.parallel.check(self.parallel.smallest_world() if world_size is None else world_size, workload)
         if not self.data.sources:
@@ -212,6 +250,12 @@ class Recipe:
                 f"evaluate.guidance = {self.evaluate.guidance} needs a model that also learns without its prompt; "
                 "use data.roles.condition_drop = 0.1 or evaluate.guidance = 1"
             )
+
+    def check_levels(self, levels: int) -> None:
+        """Raise ValueError for a model that has no layers for so many codes of an audio frame."""
+        if self.model.num_layers < levels:
+            raise ValueError(f"model.num_layers = {self.model.num_layers} must be at least tokenizers.audio.codec.num_codebooks = {levels}")
+        self.elastic.check(self.model, levels)
 
     def workloads(self) -> list[Workload]:
         """What a plan has to carry in each of the run's stages."""

@@ -1,11 +1,11 @@
-"""`ernie5 tokenizer train RECIPE`: train the text, vision and audio tokenizers of a recipe, without the model; `eval` measures them."""
+"""`ernie5 tokenizer train | eval | serve`: train the tokenizers of a recipe without the model, measure them, serve them to other runs."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from ernie5.cli import tokenizer_eval
+from ernie5.cli import tokenizer_eval, tokenizer_serve
 from ernie5.cli.parsing import Subparsers, add_command, add_overrides, add_subparsers, list_commands
 from ernie5.cli.recipes import find_recipe
 
@@ -18,12 +18,13 @@ TRAIN = """Trains the tokenizers that are missing in the recipe's run.dir. Anoth
 
 def add_parser(subparsers: Subparsers) -> None:
     """Declare the command."""
-    parser = add_command(subparsers, "tokenizer", "train RECIPE | eval TOKENIZER …", "train and measure the tokenizers alone", DESCRIPTION)
+    parser = add_command(subparsers, "tokenizer", "train | eval | serve …", "train, measure and serve tokenizers", DESCRIPTION)
     actions = add_subparsers(parser)
     action = add_command(actions, "train", "RECIPE [key=value …]", "train the tokenizers that are missing", TRAIN, run)
     action.add_argument("recipe", metavar="RECIPE", help="a YAML file, or the name of a shipped recipe")
     add_overrides(action)
     tokenizer_eval.add_action(actions)
+    tokenizer_serve.add(actions)
     list_commands(parser, actions)
 
 

@@ -96,7 +96,7 @@ def _copy_parts(recipe: Recipe, folder: RunFolder) -> None:
     """Tokenizers, and the demo world where the recipe uses it."""
     source = parts_folder(recipe)
     for kind in OURS:
-        if kind not in recipe.tokenizers.parts:
+        if kind not in recipe.tokenizers.parts and kind not in recipe.tokenizers.services:
             shutil.copytree(source.tokenizers / kind, folder.tokenizers / kind)
     demo = source.data / "demo"
     if recipe.data.uses_demo and demo.is_dir():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
 
@@ -28,9 +29,10 @@ from ernie5.parallel.build import StepConfig, build_engine
 from ernie5.parallel.world import World
 from ernie5.recipe import Recipe
 from ernie5.run.parts import load_part
+from ernie5.tokenizers.remote.tokenizers import RemoteAudio, RemoteText, RemoteVision
 from ernie5.tokenizers.vision.understanding import UnderstandingEncoder
 from ernie5.train.optimizer import make_optimizer
-from ernie5.train.prepare import Corpus
+from ernie5.train.prepare import Corpus, served_tokenizer
 from ernie5.train.training import Objective, Training
 
 
@@ -56,10 +58,19 @@ def build_model(recipe: Recipe, vocabulary: Vocabulary) -> UnifiedTransformer:
 
 
 def planned_vocabulary(recipe: Recipe) -> Vocabulary:
-    """The sizes before there are tokenizers: what the recipe asks for."""
+    """The sizes before there are tokenizers: what the recipe asks for, and what services tell. ConnectionError when none answers."""
     audio, vision = recipe.tokenizers.audio.codec, recipe.tokenizers.vision
-    return Vocabulary(recipe.tokenizers.text.vocab_size, vision.bits, audio.num_codebooks, audio.codebook_size, vision.channels[-1],
-                      speaker_dim=recipe.data.speaker.dim)
+    planned = Vocabulary(recipe.tokenizers.text.vocab_size, vision.bits, audio.num_codebooks, audio.codebook_size, vision.channels[-1],
+                         speaker_dim=recipe.data.speaker.dim)
+    for kind in recipe.tokenizers.services:
+        match served_tokenizer(recipe, kind):
+            case RemoteText() as text:
+                planned = replace(planned, text=text.vocab_size)
+            case RemoteVision() as seen:
+                planned = replace(planned, bits=seen.quantizer.bits, feature_dim=seen.feature_dim, patch=seen.stride)
+            case RemoteAudio() as heard:
+                planned = replace(planned, num_codebooks=heard.num_codebooks, codebook_size=heard.codebook_size)
+    return planned
 
 
 def whole_on_meta(recipe: Recipe, vocabulary: Vocabulary) -> UnifiedTransformer:
@@ -123,7 +134,11 @@ def layout_of(recipe: Recipe, tokenizers: Tokenizers) -> str:
 
 
 def check_sizes(recipe: Recipe, tokenizers: Tokenizers) -> None:
-    """ValueError when the vision tokenizer was not trained for one of the sizes that images may get, or its cells are no patches."""
+    """ValueError when the vision tokenizer was not trained for one of the sizes that images may get, or its cells are no patches, or the
+    model is too shallow for a served audio tokenizer.
+    """
+    if "audio" in recipe.tokenizers.services:
+        recipe.check_levels(tokenizers.audio.num_codebooks)
     vision, patch = tokenizers.vision, recipe.understanding.patch
     if vision.stride != patch:
         raise ValueError(f"understanding.patch = {patch} must be the stride of the vision tokenizer, {vision.stride}: a patch is seen by "

@@ -33,6 +33,7 @@ def first_screen(recipe: Recipe, folder: RunFolder, world: World) -> None:
         f"{torch.get_num_threads()} threads",
         *elastic_lines(recipe.elastic),
         f"tokenizers {'all there' if not missing else 'to train first: ' + ', '.join(missing)}",
+        *(f"           {kind} served at {', '.join(map(str, recipe.tokenizers.addresses(kind)))}" for kind in recipe.tokenizers.services),
         f"data       {', '.join(recipe.data.sources)}" + ("  (demo world)" if recipe.data.uses_demo else ""),
         f"then       evaluation and {folder.report}" if recipe.evaluate.at_end else f"then       {folder.report}",
     ]

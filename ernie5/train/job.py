@@ -44,8 +44,9 @@ from ernie5.train.training import Training
 log = logging.getLogger(__name__)
 MAY_CHANGE = ("run.dir", "run.name", "run.tokenizers", "run.start_from", "train.steps", "train.schedule", "train.checkpoint_every",
               "train.keep_last", "train.async_checkpoint", "train.evaluate_every", "train.threads", "train.device", "train.profile_steps",
-              "train.micro_rows", "train.watchdog_s", "train.prefetch", "data.tolerance", "data.cache_gib", "data.encode_ahead", "evaluate",
-              "log", "parallel", "data.sources.*.weight", "data.sources.*.epochs", "data.temperature", "data.workers", "data.pack_window")
+              "train.micro_rows", "train.watchdog_s", "train.prefetch", "tokenizers.services", "tokenizers.service_wait_s",
+              "data.tolerance", "data.cache_gib", "data.encode_ahead", "evaluate", "log", "parallel", "data.sources.*.weight",
+              "data.sources.*.epochs", "data.temperature", "data.workers", "data.pack_window")
 
 
 def train_recipe(path: str | Path, overrides: Sequence[str] = ()) -> int:

@@ -29,6 +29,7 @@ from ernie5.run.parts import load_part
 from ernie5.run.random_streams import stream
 from ernie5.sequence import Modality, Sample
 from ernie5.tokenizers.audio.codec import AudioCodec
+from ernie5.tokenizers.remote.tokenizers import RemoteAudio, open_remote
 from ernie5.tokenizers.text import Utf16Tokenizer
 from ernie5.tokenizers.vision.generation import VisionGenerationTokenizer
 
@@ -149,10 +150,23 @@ def load_tokenizers(recipe: Recipe) -> Tokenizers:
     folder = parts_folder(recipe).tokenizers
     loaded: dict[str, Any] = {}
     for kind, ours in OURS.items():
+        if kind in recipe.tokenizers.services:
+            loaded[kind] = served_tokenizer(recipe, kind)
+            continue
         own = recipe.tokenizers.parts.get(kind)
         part: Any = load_part(own.part) if own else ours
         loaded[kind] = part.load(own.folder if own else folder / kind)
     return Tokenizers(**loaded)
+
+
+def served_tokenizer(recipe: Recipe, kind: str) -> Any:
+    """The tokenizer of a kind that `tokenizers.services` names. ValueError when it hears sounds at another rate than the recipe says."""
+    tokenizer = open_remote(kind, recipe.tokenizers.addresses(kind), recipe.tokenizers.service_wait_s)
+    rate_hz = recipe.tokenizers.audio.codec.sample_rate_hz
+    if isinstance(tokenizer, RemoteAudio) and tokenizer.sample_rate_hz != rate_hz:
+        raise ValueError(f"tokenizers.audio.codec.sample_rate_hz = {rate_hz} must be {tokenizer.sample_rate_hz}, which the tokenizer of "
+                         "tokenizers.services.audio takes; set it, and name the service in tokenizers.services")
+    return tokenizer
 
 
 def missing_tokenizers(recipe: Recipe) -> list[str]:
@@ -161,7 +175,8 @@ def missing_tokenizers(recipe: Recipe) -> list[str]:
     unknown = set(recipe.tokenizers.parts) - set(OURS)
     if unknown:
         raise ValueError(f"tokenizers.parts.{unknown.pop()} is no kind of tokenizer; use text, vision or audio")
-    missing = [kind for kind in OURS if kind not in recipe.tokenizers.parts and not (folder / kind).is_dir()]
+    elsewhere = {*recipe.tokenizers.parts, *recipe.tokenizers.services}
+    missing = [kind for kind in OURS if kind not in elsewhere and not (folder / kind).is_dir()]
     if missing and recipe.run.tokenizers is not None:
         raise ValueError(f"run.tokenizers = {recipe.run.tokenizers} lacks the tokenizers {', '.join(missing)}; train that run first")
     return missing
