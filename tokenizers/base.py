@@ -67,7 +67,10 @@ class Tokenizer(Protocol):
 
 
 class TextTokenizer(Tokenizer, Protocol):
-    """`encode(str) -> ids n` (int64, no special tokens), `decode(ids) -> str`; ids below NUM_SPECIAL_TOKENS are control tokens."""
+    """`encode(str) -> ids n` (int64, no special tokens), `decode(ids) -> str`; ids below NUM_SPECIAL_TOKENS are control tokens.
+
+    `data.text_dropout` also needs `encode(str, dropout: float, seed: int)`, the same in every process.
+    """
 
     vocab_size: int
 
