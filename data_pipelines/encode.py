@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ernie5.sequence import Modality, Sample
-from ernie5.tokenizers.base import AudioTokenizer, TextTokenizer, Tokenizer, VisionCodes, VisionTokenizer
+from ernie5.tokenizers.base import AudioTokenizer, TextTokenizer, Tokenizer, VisionBits, VisionCodes, VisionTokenizer
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,13 @@ class CodedSample:
     """A sample and the codes of its segments, in order."""
 
     sample: Sample
-    codes: tuple[Tensor | VisionCodes, ...]
+    codes: tuple[Tensor | VisionCodes | VisionBits, ...]
 
     @property
     def num_bytes(self) -> int:
         tensors: list[Tensor] = [s.media for s in self.sample.segments if isinstance(s.media, Tensor)]
         for code in self.codes:
-            tensors += [code] if isinstance(code, Tensor) else [code.latent, code.features]
+            tensors += [code] if isinstance(code, Tensor) else [*vars(code).values()]
         return sum(t.numel() * t.element_size() for t in tensors) + 1024
 
 
@@ -66,15 +66,17 @@ class Encoder:
                 self.kept.move_to_end(key)
             return self.kept.get(key)
 
-    def encode(self, key: str, sample: Sample) -> CodedSample:
+    def encode(self, key: str, sample: Sample | CodedSample) -> CodedSample:
         """Encode every segment and keep the result under `key`."""
         coded = self.code(sample)
         self.keep(key, coded)
         return coded
 
     @torch.no_grad()
-    def code(self, sample: Sample) -> CodedSample:
-        """Encode every segment; what is kept is neither asked nor changed."""
+    def code(self, sample: Sample | CodedSample) -> CodedSample:
+        """Encode every segment; what is kept is neither asked nor changed. A sample of tokenized shards has its codes."""
+        if isinstance(sample, CodedSample):
+            return sample
         return CodedSample(sample, tuple(self.tokenizers.of(s.modality).encode(s.media) for s in sample.segments))
 
     def keep(self, key: str, coded: CodedSample) -> None:

@@ -39,7 +39,12 @@ def open_source(name: str, config: SourceConfig, quarantine: Quarantine | None =
                          f"name one kind with a pattern such as *{kinds[0]}")
     match kinds[0]:
         case ".tar":
-            return ShardSource(name, files if "://" in config.path else config.path, quarantine, fields=config.fields, limits=limits)
+            shards = ShardSource(name, files if "://" in config.path else config.path, quarantine, fields=config.fields, limits=limits)
+            if not shards.tokenized:
+                return shards
+            from ernie5.data_pipelines.tokenized.source import TokenizedSource
+
+            return TokenizedSource(shards, whole=not config.path.endswith(SUFFIXES))
         case ".jsonl":
             return JsonlSource(name, files, quarantine, config.fields)
         case _:
