@@ -49,7 +49,8 @@ class About:
                 raise ValueError(f"there is no shard {number} of {count}")
             for kind, made in found["made_by"].items():
                 for name in SIZES[Modality(kind)]:
-                    if type(made["sizes"][name]) is not int or not 0 < made["sizes"][name] < 2**31:
+                    size = made["sizes"][name]
+                    if type(size) not in (int, float if name.endswith("_hz") else int) or not 0 < size < 2**31:
                         raise ValueError(f"{name} of {kind} is no count")
             return cls(str(found["stamp"]), (number, count), keep, dict(found["made_by"]), int(found["num_samples"]),
                        int(found["num_rejected"]), {str(k): int(v) for k, v in found["bytes"].items()})

@@ -1,6 +1,6 @@
 """What decides the codes of a medium: its tokenizer, and every setting under which the medium is decoded before.
 
-    made_by(Modality.IMAGE, …) -> {"tokenizer": fingerprint, "sizes": {bits, stride, …}, "settings": {"data.limits.image_size": [32, 32], …}}
+    made_by(Modality.IMAGE, …) -> {"tokenizer": fingerprint, "sizes": {"bits": 8, …}, "settings": {"data.limits.image_size": [32, 32], …}}
 
 Shards carry it for the kinds of media that they hold. Training compares it with its own: equal, or the codes are refused. Settings
 that can refuse a sample count too, since a sample more or less is another batch.
@@ -26,7 +26,7 @@ SIZES = {
     Modality.TEXT: ("vocab_size",),
     Modality.IMAGE: ("bits", "stride", "feature_dim"),
     Modality.VIDEO: ("bits", "stride", "temporal_stride", "feature_dim"),
-    Modality.AUDIO: ("num_codebooks", "codebook_size"),
+    Modality.AUDIO: ("num_codebooks", "codebook_size", "frame_rate_hz"),
 }
 RATE = "tokenizers.audio.codec.sample_rate_hz"
 

@@ -89,7 +89,7 @@ class TokenizedSource(IndexedSource):
             if (about.stamp, about.shard[1]) != (first.stamp, first.shard[1]):
                 raise ValueError(f"data.sources.{self.name}: {file} is of another job than {files[0]}; name each job's shards by a pattern")
         if len({about.shard[0] for about in self.abouts}) < first.shard[1]:
-            raise ValueError(f"data.sources.{self.name}: {len(self.abouts)} of {first.shard[1]} shards are there; let `ernie5 data tokenize` "
+            raise ValueError(f"data.sources.{self.name}: {len(self.abouts)} of {first.shard[1]} shards are there; let ernie5 data tokenize "
                              "finish (the same command goes on), or name those that you want by a pattern such as *.tar")
 
 

@@ -45,7 +45,8 @@ def take(tensors: dict[str, Tensor], name: str, *dtypes: torch.dtype, ndim: int)
     if tensor is None:
         raise ValueError(f"its codes lack {name}")
     if tensor.dtype not in dtypes or tensor.ndim != ndim:
-        raise ValueError(f"its codes {name} are {str(tensor.dtype)[6:]} {list(tensor.shape)}, not {str(dtypes[0])[6:]} of {ndim} dimensions")
+        there, wanted = (str(dtype).removeprefix("torch.") for dtype in (tensor.dtype, dtypes[0]))
+        raise ValueError(f"its codes {name} are {there} {list(tensor.shape)}, not {wanted} of {ndim} dimensions")
     if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
         raise ValueError(f"its codes {name} hold numbers that are not finite")
     return tensor

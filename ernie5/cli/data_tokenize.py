@@ -46,7 +46,6 @@ def add_tokenize(actions: Subparsers) -> None:
 def run_tokenize(args: argparse.Namespace) -> int:
     """0 when this rank's shards are there."""
     from ernie5.data_pipelines.tokenized.run import tokenize, told
-
     from ernie5.train.assemble import check_sizes
 
     recipe = _recipe(args)
@@ -67,14 +66,14 @@ def run_tokenize(args: argparse.Namespace) -> int:
 def first_screen(job: Job, work: Work, processes: int, world_size: int) -> str:
     """What will happen."""
     tokenizers = work.encoder.tokenizers
-    prints = ", ".join(f"{kind} {getattr(getattr(tokenizers, kind), 'fingerprint')}" for kind in ("text", "vision", "audio"))
+    prints = ", ".join(f"{kind} {getattr(tokenizers, kind).fingerprint}" for kind in ("text", "vision", "audio"))
     there = sum(work.is_there(n) for n in range(work.num_shards))
     pictures = ("bits" if job.keep.bits else "latents (float32)") + (", features (float32), pixels (PNG)" if job.keep.understood else "")
     return "\n".join([
         f"source     {job.config.path}: {len(work.source):,} samples",
         f"tokenizers {prints}",
         f"keeps      texts and ids; of pictures and clips {pictures}; of sounds codes",
-        f"writes     {job.out}: {work.num_shards} shards of up to {job.samples_per_shard:,} samples" + f", {there} of them there" * (there > 0),
+        f"writes     {job.out}: {work.num_shards} shards of up to {job.samples_per_shard:,} samples" + f", {there} are there" * (there > 0),
         f"with       {processes} process(es) of one thread, {world_size} rank(s)",
         f"then       data.sources: {{{job.name}: {{path: {job.out}}}}}",
     ])

@@ -122,8 +122,9 @@ def open_sources(recipe: Recipe, sources: dict[str, SourceConfig], quarantine: Q
     opened = _open(recipe, sources, quarantine)
     for name, source in opened.items():
         if isinstance(source, TokenizedSource):
-            raise ValueError(f"{name} ({sources[name].path}) holds codes of ernie5 data tokenize, which only training reads; held-out data and "
-                             "the training of tokenizers need untokenized shards (or run.tokenizers = the run whose tokenizers made the codes)")
+            raise ValueError(f"{name} ({sources[name].path}) holds codes of ernie5 data tokenize, which only training reads. Held-out data "
+                             "must be untokenized shards, and tokenizers are trained on such: set run.tokenizers to the run whose "
+                             "tokenizers made the codes")
     return Corpus(recipe, opened)
 
 

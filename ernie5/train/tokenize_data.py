@@ -48,4 +48,4 @@ def _folder(tokenizers: Path) -> Path:
     for folder in (tokenizers / "tokenizers", tokenizers):
         if all((folder / kind).is_dir() for kind in OURS):
             return folder
-    raise ValueError(f"--tokenizers {tokenizers} must be a run, or a folder that holds {', '.join(OURS)}; `ernie5 tokenizer train` makes one")
+    raise ValueError(f"--tokenizers {tokenizers} must be a run, or a folder that holds {', '.join(OURS)}; ernie5 tokenizer train makes one")
