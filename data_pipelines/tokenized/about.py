@@ -48,6 +48,8 @@ class About:
             if not all(type(n) is int for n in (number, count)) or not 0 <= number < count:
                 raise ValueError(f"there is no shard {number} of {count}")
             for kind, made in found["made_by"].items():
+                if not isinstance(made["settings"], dict) or not isinstance(made["tokenizer"], str):
+                    raise ValueError(f"{kind} has no settings or no tokenizer")
                 for name in SIZES[Modality(kind)]:
                     size = made["sizes"][name]
                     if type(size) not in (int, float if name.endswith("_hz") else int) or not 0 < size < 2**31:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ernie5.data_pipelines.decode_media import decode_text
 from ernie5.data_pipelines.encode import CodedSample
-from ernie5.data_pipelines.media_limits import BadMedia, MediaLimits, reason_of
+from ernie5.data_pipelines.media_limits import MAX_PIXELS, BadMedia, MediaLimits, reason_of
 from ernie5.data_pipelines.tokenized.tensors import from_bytes, take, to_bytes, within
 from ernie5.data_pipelines.write_shards import Member
 from ernie5.sequence import Modality, Sample, Segment
@@ -104,10 +104,11 @@ def _segment(i: int, member: Member, tensors: dict[str, Tensor], made: Mapping[s
         if frames.shape[1] != sizes["num_codebooks"] or not len(frames):
             raise ValueError(f"its codes {i} are {list(frames.shape)}, not frames of {sizes['num_codebooks']}")
         return torch.zeros(0), frames
-    return _picture(i, member, tensors, sizes, keep)
+    return _picture(i, member, tensors, sizes, keep, limits)
 
 
-def _picture(i: int, member: Member, tensors: dict[str, Tensor], sizes: dict, keep: Keep) -> tuple[Tensor, VisionCodes | VisionBits]:
+def _picture(i: int, member: Member, tensors: dict[str, Tensor], sizes: dict, keep: Keep, limits: MediaLimits,
+             ) -> tuple[Tensor, VisionCodes | VisionBits]:
     """Pixels (without channels where they are not kept) and codes; their shapes must follow from each other."""
     latent = bits = None
     if keep.bits:
@@ -122,6 +123,8 @@ def _picture(i: int, member: Member, tensors: dict[str, Tensor], sizes: dict, ke
     if channels != sizes["bits"] or len(grid) != 2 or num_frames < 1 or (member.modality is Modality.IMAGE and num_frames > 1):
         raise ValueError(f"its codes are {num_frames} frames of {channels} bits on a grid of {grid}, which no {member.modality.value} has")
     height, width = (side * sizes["stride"] for side in grid)
+    if height * width > limits.max_pixels or frames > limits.max_frames:
+        raise ValueError(f"its codes are of {frames} x {height} x {width} pixels, more than max_frames or max_pixels")
     if keep.understood:
         features = take(tensors, f"{i}.features", torch.float32, ndim=4)
         if list(features.shape) != [frames, sizes["feature_dim"], *grid]:
@@ -147,7 +150,10 @@ def _small(codes: Tensor) -> Tensor:
 
 
 def _png(media: Tensor) -> bytes:
-    """uint8 `t 3 h w`, all frames one below the other."""
+    """uint8 `t 3 h w`, all frames one below the other. ValueError where a reader would take it for a bomb."""
+    if (count := media.numel() // 3) > MAX_PIXELS:
+        raise ValueError(f"{len(media)} frames of {media.shape[2]} x {media.shape[3]} have {count} pixels, more than the {MAX_PIXELS} that "
+                         "one sample of tokenized shards can hold; use smaller data.limits")
     file = BytesIO()
     Image.fromarray(rearrange(media, "t c h w -> (t h) w c").numpy()).save(file, "PNG", compress_level=PNG_LEVEL)
     return file.getvalue()

@@ -45,7 +45,8 @@ def _part(member: Member, segment: Segment, code: Tensor | VisionCodes | VisionB
     assert isinstance(segment.media, Tensor)
     frames, _, height, width = segment.media.shape
     form = ("latents" if isinstance(code, VisionCodes) else "bits") + (" and pixels" if member.data else "")
-    seconds = frames / settings["data.limits.fps"] if segment.modality is Modality.VIDEO else None
+    fps = settings.get("data.limits.fps")
+    seconds = frames / fps if segment.modality is Modality.VIDEO and isinstance(fps, int | float) and fps > 0 else None
     return Part(segment.modality, form, size, height, width, seconds)
 
 

@@ -154,7 +154,8 @@ def test_screen_summary_verify_and_inspect(micro, shards, tmp_path, capsys) -> N
     assert "1 of 1 shards are there: 20 samples, 1 rejected" in said.out and "bytes a sample" in said.out
     assert "20 samples" in said.err and f"then       data.sources: {{{shards.name}: {{path: {out}}}}}" in said.err
     assert main(["data", "verify", str(out), "--out", str(tmp_path / "problems.jsonl")]) == 1
-    assert "sounds-000000/7" in (tmp_path / "problems.jsonl").read_text() and "19 samples are whole: 19 text, 19 audio" in capsys.readouterr().out
+    assert "sounds-000000/7" in (tmp_path / "problems.jsonl").read_text()
+    assert "19 samples are whole: 19 text, 19 audio" in capsys.readouterr().out
     page = tmp_path / "page.html"
     assert main(["data", "inspect", str(out), "--tokenizers", str(micro.folder), "--html", str(page)]) == 1
     told = capsys.readouterr().out
