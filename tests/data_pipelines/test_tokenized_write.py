@@ -10,6 +10,7 @@ from make_media import sound_bytes
 
 from ernie5.cli.main import main
 from ernie5.data_pipelines.sources import SourceConfig, open_source
+from ernie5.data_pipelines.tokenized import processes
 from ernie5.data_pipelines.tokenized.codes import Keep
 from ernie5.data_pipelines.tokenized.run import summary, tokenize
 from ernie5.data_pipelines.tokenized.write import Job
@@ -53,6 +54,7 @@ def test_names(whole) -> None:
     assert list(whole) == sorted(["tokenized.json", *(f"mine-{n:06d}.{end}" for n in range(5) for end in ("tar", "index.json"))])
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize("at", [1, 4, 11])
 def test_killed_and_started_again(micro, shards, whole, tmp_path, at) -> None:
     job = job_of(micro, shards, tmp_path / "out")
@@ -110,7 +112,9 @@ def test_two_processes(micro, shards, whole, tmp_path) -> None:
     assert contents(tmp_path / "out") == whole
 
 
-def test_a_process_that_dies_is_told(micro, shards, tmp_path) -> None:
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_process_that_dies_is_told(micro, shards, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(processes, "START_METHOD", "fork")  # these children do nothing but die
     job = job_of(micro, shards, tmp_path / "out")
     broken = Job(job.name, job.config, job.out, partial(_dies, os.getpid(), job.load), job.decoding, job.keep, 4)
     with pytest.raises(ValueError, match=r"a process that tokenized died \(SIGKILL; .*the same command goes on"):
