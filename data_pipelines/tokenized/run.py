@@ -94,16 +94,19 @@ def summary(work: Work) -> Summary:
 
 def told(found: Summary, out: Path) -> str:
     """For the terminal."""
-    mb, per = 1e-6, max(1, found.num_samples - found.num_rejected)
-    parts = ", ".join(f"{name} {found.bytes[name] * mb:,.1f} MB" for name in ("texts", "pixels", "codes") if found.bytes[name])
+    parts = ", ".join(f"{name} {_size(found.bytes[name])}" for name in ("texts", "pixels", "codes") if found.bytes[name])
     lines = [f"{found.num_there} of {found.num_shards} shards are there: {found.num_samples:,} samples, {found.num_rejected:,} rejected",
-             f"{found.bytes['before'] * mb:,.1f} MB of media became {found.bytes['on_disk'] * mb:,.1f} MB ({parts}), "
-             f"{found.bytes['on_disk'] / per:,.0f} bytes a sample"]
+             f"{_size(found.bytes['before'])} of media became {_size(found.bytes['on_disk'])} ({parts or 'nothing'}), "
+             f"{_size(found.bytes['on_disk'] // max(1, found.num_samples - found.num_rejected))} a sample"]
     if found.num_rejected:
         lines.append(f"`ernie5 data verify {out} --out problems.jsonl` names those that were rejected")
     if found.num_there < found.num_shards:
         lines.append("the other ranks have not finished theirs; training refuses the folder until all shards are there")
     return "\n".join(lines)
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / 1e6:,.1f} MB" if num_bytes >= 10**7 else f"{num_bytes / 1e3:,.1f} kB"
 
 
 def _differences(then: dict, now: dict, where: str = "") -> list[str]:

@@ -18,6 +18,7 @@ import platform
 import statistics
 import tempfile
 import time
+from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from io import BytesIO
 from pathlib import Path
@@ -55,13 +56,13 @@ def make(folder: Path, num_samples: int, channels: tuple[int, ...]) -> Recipe:
     VisionGenerationTokenizer(GenerationTokenizerConfig(autoencoder, num_scales=7)).save(folder / "tokenizers" / "vision")
     AudioCodec(AudioCodecConfig(num_codebooks=4, codebook_size=1024, dim=256, frame_dim=512)).save(folder / "tokenizers" / "audio")
     Utf16Tokenizer.load(folder / "raw" / "tokenizer").save(folder / "tokenizers" / "text")
-    plain = {"run": {"dir": str(folder)}, "data": {"limits": to_plain(LIMITS)}}
-    return load_config(Recipe, plain, [sources(folder / "raw", SHARES)])
+    return recipe_of(folder, folder / "raw", SHARES)
 
 
-def sources(folder: Path, names) -> str:
-    """An override that names them; one epoch."""
-    return "data.sources={" + ", ".join(f"{name}: {{path: {folder / name}, epochs: 1}}" for name in names) + "}"
+def recipe_of(folder: Path, data: Path, kinds: Iterable[str]) -> Recipe:
+    """One epoch of these kinds of samples, which lie below `data`."""
+    sources = {kind: {"path": str(data / kind), "epochs": 1} for kind in kinds}
+    return load_config(Recipe, {"run": {"dir": str(folder)}, "data": {"limits": to_plain(LIMITS), "sources": sources}})
 
 
 class Epoch:
@@ -160,7 +161,7 @@ def main() -> None:
                 print(f"  {processes} process(es), {kind:6} {found.num_samples / took:8.1f} samples/s   " +
                       told(found, out).splitlines()[1] * (processes == 1), flush=True)
         for kind in SHARES:
-            ways = {way: Epoch(load_config(Recipe, to_plain(recipe), [sources(folder / where, [kind])])) for way, where in
+            ways = {way: Epoch(recipe_of(folder, folder / where, [kind])) for way, where in
                     (("on the fly", "raw"), ("tokenized", "codes-1"))}
             if len({way.run(check=True)[1] for way in ways.values()}) != 1:
                 raise SystemExit(f"{kind}: the batches are not the same")

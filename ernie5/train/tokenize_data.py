@@ -30,6 +30,8 @@ def tokenize_job(recipe: Recipe, shards: str, out: Path, tokenizers: Path | None
     folder = None if tokenizers is None else _folder(tokenizers)
     if folder is None and (missing := missing_tokenizers(recipe)):
         raise ValueError(f"{recipe.run.folder} lacks the tokenizers {', '.join(missing)}; `ernie5 tokenizer train` makes them")
+    if shards in recipe.data.sources and Path(shards).exists():
+        raise ValueError(f"{shards} is a source of the recipe, and there is a file or folder of this name; write ./{shards} for the latter")
     source = recipe.data.sources.get(shards)
     source = placed(recipe, source if source is not None else SourceConfig(shards))
     if "://" not in source.path:

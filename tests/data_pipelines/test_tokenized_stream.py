@@ -2,7 +2,6 @@
 
 import dataclasses
 import shutil
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ from micro_run import micro_recipe, run_micro, same_run
 
 from ernie5.cli.main import main
 from ernie5.data_pipelines.encode import Encoder
-from ernie5.data_pipelines.history import HistoryConfig
 from ernie5.data_pipelines.loader import BatchShape, Loader, StreamConfig
 from ernie5.data_pipelines.quarantine import Quarantine
 from ernie5.data_pipelines.sample_maker import SampleMaker
@@ -63,12 +61,11 @@ def corpus_of(recipe, log):
     return open_training_sources(recipe, Quarantine(log, 0.5), load_tokenizers(recipe))
 
 
-def facts(recipe, log, workers: int = 0, steps: int = 6, history: HistoryConfig | None = None) -> list:
+def facts(recipe, log, workers: int = 0, steps: int = 6) -> list:
     """Everything in the first batches, and what was rejected on the way."""
     corpus, tokenizers, bad = corpus_of(recipe, log), load_tokenizers(recipe), []
     maker = SampleMaker(corpus.read, lambda key, reason: bad.append((key, reason)), lambda: None, Encoder(tokenizers, cache_gib=0.0),
-                        replace(grouping_of(recipe, tokenizers), history=history or recipe.data.history), recipe.data.roles, seed=3,
-                        views=corpus.views())
+                        grouping_of(recipe, tokenizers), recipe.data.roles, seed=3, views=corpus.views())
     widths = widths_of(vocabulary_of(recipe, tokenizers))
     loader = Loader(maker, mixture_of(recipe, {n: len(s) for n, s in corpus.sources.items()}), widths, config=StreamConfig(workers))
     found = [[plain(batch.micro_batches), batch.state.to_json(), batch.sample_ids] for batch in (loader.next(SHAPE) for _ in range(steps))]

@@ -155,7 +155,7 @@ def test_screen_summary_verify_and_inspect(micro, shards, tmp_path, capsys) -> N
     out = tmp_path / "out"
     assert main(["data", "tokenize", str(shards), str(out), "--run", str(micro.folder), "data.limits.audio_seconds=0.5"]) == 0
     said = capsys.readouterr()
-    assert "1 of 1 shards are there: 20 samples, 1 rejected" in said.out and "bytes a sample" in said.out
+    assert "1 of 1 shards are there: 20 samples, 1 rejected" in said.out and "kB a sample" in said.out
     assert "20 samples" in said.err and f"then       data.sources: {{{shards.name}: {{path: {out}}}}}" in said.err
     assert main(["data", "verify", str(out), "--out", str(tmp_path / "problems.jsonl")]) == 1
     assert "sounds-000000/7" in (tmp_path / "problems.jsonl").read_text()
