@@ -19,7 +19,6 @@ import torch
 from ernie5.data_pipelines.tokenized.write import Job, Tell, Work
 
 WANT, END = 0, -1
-START_METHOD = "spawn"  # a fresh interpreter: threads of torch do not survive a fork
 
 
 def write_shards(job: Job, work: Work, numbers: Iterable[int], processes: int, tell: Tell) -> None:
@@ -30,7 +29,7 @@ def write_shards(job: Job, work: Work, numbers: Iterable[int], processes: int, t
             for number in todo:
                 work.write(number, tell)
         return
-    context = multiprocessing.get_context(START_METHOD)
+    context = multiprocessing.get_context("spawn")  # a fresh interpreter: threads of torch do not survive a fork
     pairs = [context.Pipe() for _ in range(processes)]
     children = {}
     for ours, theirs in pairs:

@@ -58,6 +58,8 @@ def run_tokenize(args: argparse.Namespace) -> int:
     found = tokenize(job, work, args.processes, rank, world_size)
     if rank == 0 or found.num_there == found.num_shards:
         print(told(found, args.out))
+    else:
+        print(f"rank {rank} of {world_size} has done its part: {found.num_there} of {found.num_shards} shards are there")
     if found.num_there == found.num_shards and found.num_samples == found.num_rejected:
         raise ValueError(f"every sample was rejected; `ernie5 data verify {args.out}` says why")
     return 0

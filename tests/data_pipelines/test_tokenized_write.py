@@ -1,5 +1,6 @@
 """`ernie5 data tokenize`: the same files after a kill, by two processes, by ranks; nothing half done counts."""
 
+import multiprocessing
 import os
 import signal
 from functools import partial
@@ -10,7 +11,6 @@ from make_media import sound_bytes
 
 from ernie5.cli.main import main
 from ernie5.data_pipelines.sources import SourceConfig, open_source
-from ernie5.data_pipelines.tokenized import processes
 from ernie5.data_pipelines.tokenized.codes import Keep
 from ernie5.data_pipelines.tokenized.run import summary, tokenize
 from ernie5.data_pipelines.tokenized.write import Job
@@ -114,7 +114,8 @@ def test_two_processes(micro, shards, whole, tmp_path) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_process_that_dies_is_told(micro, shards, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(processes, "START_METHOD", "fork")  # these children do nothing but die
+    forks = multiprocessing.get_context("fork")  # quicker, and these children do nothing but die
+    monkeypatch.setattr(multiprocessing, "get_context", lambda _: forks)
     job = job_of(micro, shards, tmp_path / "out")
     broken = Job(job.name, job.config, job.out, partial(_dies, os.getpid(), job.load), job.decoding, job.keep, 4)
     with pytest.raises(ValueError, match=r"a process that tokenized died \(SIGKILL; .*the same command goes on"):
