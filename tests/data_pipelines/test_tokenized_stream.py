@@ -158,7 +158,7 @@ def test_codes_of_another_tokenizer_are_refused(micro, raw, tmp_path, capsys) ->
     now = load_tokenizers(recipe).vision.fingerprint
     then = load_tokenizers(micro_recipe(tmp_path / "run", micro.folder)).vision.fingerprint
     assert now != then
-    with pytest.raises(ValueError, match=rf"mine \(raw0-000000.tar\) holds codes of the vision tokenizer {then}, this run has {now}; take"):
+    with pytest.raises(ValueError, match=rf"mine \({raw.name}-000000.tar\) holds codes of the vision tokenizer {then}, this run has {now}"):
         corpus_of(recipe, tmp_path / "log")
     words = ["data", "tokenize", str(raw), codes, "--run", str(micro.folder), "--tokenizers", str(other), "--samples-per-shard", "6"]
     assert main(words) == 2  # nor does a folder go on with it
