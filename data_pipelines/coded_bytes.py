@@ -16,18 +16,18 @@ from torch import Tensor
 
 from ernie5.data_pipelines.encode import CodedSample
 from ernie5.sequence import Modality, Role, Sample, Segment
-from ernie5.tokenizers.base import VisionCodes
+from ernie5.tokenizers.base import VisionBits, VisionCodes
 
 
 def to_bytes(coded: CodedSample) -> bytes:
     """The bytes of a coded sample; `from_bytes` gives an equal one."""
     tensors: list[Tensor] = []
 
-    def put(value: str | Tensor | VisionCodes) -> object:
+    def put(value: str | Tensor | VisionCodes | VisionBits) -> object:
         if isinstance(value, str):
             return value
-        if isinstance(value, VisionCodes):
-            return {"latent": put(value.latent), "features": put(value.features)}
+        if isinstance(value, VisionCodes | VisionBits):
+            return {name: put(tensor) for name, tensor in vars(value).items()}
         tensors.append(value.detach().cpu().contiguous())
         return [str(value.dtype).removeprefix("torch."), list(value.shape)]
 
@@ -46,14 +46,13 @@ def from_bytes(data: bytes) -> CodedSample:
     header = json.loads(data[4 : 4 + length])
     at = 4 + length
 
-    def get(value: object) -> str | Tensor | VisionCodes:
+    def get(value: object) -> str | Tensor | VisionCodes | VisionBits:
         nonlocal at
         if isinstance(value, str):
             return value
         if isinstance(value, dict):
-            latent, features = get(value["latent"]), get(value["features"])
-            assert isinstance(latent, Tensor) and isinstance(features, Tensor)
-            return VisionCodes(latent, features)
+            parts = {name: get(part) for name, part in value.items()}
+            return VisionCodes(**parts) if "latent" in parts else VisionBits(**parts)  # type: ignore[arg-type]
         assert isinstance(value, list)
         dtype, shape = getattr(torch, value[0]), value[1]
         size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize

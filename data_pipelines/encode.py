@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ernie5.sequence import Modality, Sample
-from ernie5.tokenizers.base import AudioTokenizer, TextTokenizer, Tokenizer, VisionCodes, VisionTokenizer
+from ernie5.tokenizers.base import AudioTokenizer, TextTokenizer, Tokenizer, VisionBits, VisionCodes, VisionTokenizer
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,14 @@ class CodedSample:
     """A sample and the codes of its segments, in order. `draw`: the one whose dropout its texts have (text_dropout.py), None = none."""
 
     sample: Sample
-    codes: tuple[Tensor | VisionCodes, ...]
+    codes: tuple[Tensor | VisionCodes | VisionBits, ...]
     draw: int | None = None
 
     @property
     def num_bytes(self) -> int:
         tensors: list[Tensor] = [x for s in self.sample.segments for x in (s.media, s.speaker) if isinstance(x, Tensor)]
         for code in self.codes:
-            tensors += [code] if isinstance(code, Tensor) else [code.latent, code.features]
+            tensors += [code] if isinstance(code, Tensor) else [*vars(code).values()]
         return sum(t.numel() * t.element_size() for t in tensors) + 1024
 
 
@@ -67,15 +67,17 @@ class Encoder:
                 self.kept.move_to_end(key)
             return self.kept.get(key)
 
-    def encode(self, key: str, sample: Sample) -> CodedSample:
+    def encode(self, key: str, sample: Sample | CodedSample) -> CodedSample:
         """Encode every segment and keep the result under `key`."""
         coded = self.code(sample)
         self.keep(key, coded)
         return coded
 
     @torch.no_grad()
-    def code(self, sample: Sample) -> CodedSample:
-        """Encode every segment; what is kept is neither asked nor changed."""
+    def code(self, sample: Sample | CodedSample) -> CodedSample:
+        """Encode every segment; what is kept is neither asked nor changed. A sample of tokenized shards has its codes."""
+        if isinstance(sample, CodedSample):
+            return sample
         return CodedSample(sample, tuple(self.tokenizers.of(s.modality).encode(s.media) for s in sample.segments))
 
     def keep(self, key: str, coded: CodedSample) -> None:

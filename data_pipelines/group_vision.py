@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from ernie5.data_pipelines.history import HistoryConfig, draw_flips, draw_kept, flip_rates
+from ernie5.data_pipelines.scale_codes import scale_codes
 from ernie5.sequence import Choice, Kind, Modality, TokenGroups, UnderstandRead
-from ernie5.tokenizers.base import Quantizer, ScaleCodes, VisionCodes
+from ernie5.tokenizers.base import Quantizer, ScaleCodes, VisionBits, VisionCodes
 from ernie5.tokenizers.special_tokens import SpecialToken
 from ernie5.uni_rope import grid_coords
 
@@ -33,17 +34,17 @@ def scale_weights(scales: tuple[tuple[int, int], ...]) -> tuple[float, ...]:
 
 
 def picture_groups(
-    codes: VisionCodes, modality: Modality, segment: int, origin: int, quantizer: Quantizer, history: HistoryConfig,
+    codes: VisionCodes | VisionBits, modality: Modality, segment: int, origin: int, quantizer: Quantizer, history: HistoryConfig,
     random: np.random.Generator,
 ) -> list[TokenGroups]:
     """A generated image or clip. The first block has no position of its own: it is the target of the begin token."""
-    num_frames, bits, height, width = codes.latent.shape
+    num_frames, bits, height, width = codes.shape
     scales = quantizer.scales(height, width)
     flips = None
     if history.flip_max > 0:
         flips = draw_flips(scales, bits, flip_rates(num_frames, len(scales), random, history), random)
     kept = draw_kept(num_frames, random, history) if modality is Modality.VIDEO and history.frame_drop > 0 else [True] * num_frames
-    coded = quantizer.encode(codes.latent, flips)
+    coded = scale_codes(quantizer, codes, flips)
     weights = scale_weights(scales)
     kind = Kind.VIDEO_GENERATE if modality is Modality.VIDEO else Kind.IMAGE_GENERATE
     blocks = [begin_target(coded.bits[0][0], weights[0], segment)]
@@ -96,7 +97,7 @@ def _pooled_block(
 
 def understood_groups(coded: "Coded", segment: int, origin: int, merge: int, chunk_frames: int) -> list[TokenGroups]:
     """An image, or a clip in chunks of frames (the last frame repeated to fill up): one group each, no target."""
-    assert coded.pixels is not None and isinstance(coded.codes, VisionCodes)
+    assert coded.pixels is not None and isinstance(coded.codes, VisionCodes | VisionBits)
     pixels, features = coded.pixels, coded.codes.features
     chunk = 1 if coded.modality is Modality.IMAGE else chunk_frames
     kind = Kind.IMAGE_UNDERSTAND if coded.modality is Modality.IMAGE else Kind.VIDEO_UNDERSTAND

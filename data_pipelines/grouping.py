@@ -23,7 +23,7 @@ from ernie5.data_pipelines.group_audio import sound_groups
 from ernie5.data_pipelines.group_vision import picture_groups, understood_groups
 from ernie5.data_pipelines.history import HistoryConfig
 from ernie5.sequence import Kind, Modality, Role, Segment, TokenGroups
-from ernie5.tokenizers.base import Quantizer, VisionCodes
+from ernie5.tokenizers.base import Quantizer, VisionBits, VisionCodes
 from ernie5.tokenizers.special_tokens import SpecialToken
 from ernie5.uni_rope import index_after, line_coords
 
@@ -39,12 +39,12 @@ class Coded:
 
     modality: Modality
     role: Role
-    codes: Tensor | VisionCodes
+    codes: Tensor | VisionCodes | VisionBits
     pixels: Tensor | None = None
     speaker: Tensor | None = None
 
     @classmethod
-    def of(cls, segment: Segment, codes: Tensor | VisionCodes) -> "Coded":
+    def of(cls, segment: Segment, codes: Tensor | VisionCodes | VisionBits) -> "Coded":
         return cls(segment.modality, segment.role, codes, segment.media if isinstance(segment.media, Tensor) else None, segment.speaker)
 
 
@@ -79,7 +79,7 @@ class Grouping:
                 assert isinstance(segment.codes, Tensor)
                 blocks = sound_groups(segment.codes, number, origin, generate, self.codebook_size)
             elif generate:
-                assert isinstance(segment.codes, VisionCodes)
+                assert isinstance(segment.codes, VisionCodes | VisionBits)
                 blocks = picture_groups(segment.codes, segment.modality, number, origin, self.quantizer, self.history, random)
             else:
                 blocks = understood_groups(segment, number, origin, self.merge, self.chunk_frames)

@@ -48,7 +48,8 @@ class IndexHeader:
     """What an index says of its file. `stamp`: of what it was made from, `settled` when that stamp cannot hide a change (index_cache.py).
 
     `fingerprint` changes with any sample, `old_fingerprint` is what earlier versions called it. `problems`: (key, reason) of what was left
-    out. `rows`: what each sample counts for, where that is not one (row groups). `names`: of members, by number.
+    out. `rows`: what each sample counts for, where that is not one (row groups). `codes`: of tokenized shards, JSON that says what made
+    them. `names`: of members, by number.
     """
 
     kind: str
@@ -61,6 +62,7 @@ class IndexHeader:
     old_fingerprint: str = ""
     problems: tuple[tuple[str, str], ...] = ()
     rows: tuple[int, ...] = ()
+    codes: str = ""
     names: tuple[str, ...] = ()
 
 
@@ -176,7 +178,7 @@ def _read_end(read, size: int) -> tuple[IndexHeader, bytes]:
         if zlib.crc32(end) != crc32:
             raise ValueError("checksum of its end")
         found = json.loads(end[table_length:])
-        header = IndexHeader(**{f.name: _tuples(found[f.name]) for f in fields(IndexHeader)})
+        header = IndexHeader(**{f.name: _tuples(found[f.name]) for f in fields(IndexHeader) if f.name in found or f.name != "codes"})
         if table_length != -(-header.num_samples // BLOCK_ROWS) * _BLOCK.size:
             raise ValueError("number of blocks")
     except (ValueError, KeyError, TypeError, struct.error, RecursionError) as error:

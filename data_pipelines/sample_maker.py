@@ -27,7 +27,7 @@ class Views:
     it. Those of `other_lengths` may also have another number of positions.
     """
 
-    read: Callable[[Draw], Sample]
+    read: Callable[[Draw], Sample | CodedSample]
     sources: frozenset[str]
     other_lengths: frozenset[str]
 
@@ -39,7 +39,7 @@ class SampleMaker:
     are measured anew. `views`: what is read instead where samples are augmented. `text_dropout`: None = off.
     """
 
-    read: Callable[[str, int], Sample]
+    read: Callable[[str, int], Sample | CodedSample]
     reject: Callable[[str, str], None]
     accept: Callable[[], None]
     encoder: Encoder
@@ -50,8 +50,8 @@ class SampleMaker:
     views: Views | None = None
     text_dropout: TextDropout | None = None
 
-    def sample(self, draw: Draw) -> Sample:
-        """What the draw shows, decoded. ValueError when it is damaged."""
+    def sample(self, draw: Draw) -> Sample | CodedSample:
+        """What the draw shows, decoded; with its codes where they are stored. ValueError when it is damaged."""
         return self.views.read(draw) if self.views and draw.source in self.views.sources else self.read(draw.source, draw.place)
 
     def key(self, draw: Draw) -> str:

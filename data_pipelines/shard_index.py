@@ -68,9 +68,10 @@ def _add_json(tar: DataFile, beside: DataFile, writer: IndexWriter) -> IndexHead
         if len(keys) < writer.num_samples:
             raise ValueError("a key appears twice")
         size = _count(found["size"])
+        codes = json.dumps(found["codes"], sort_keys=True) if "codes" in found else ""
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"shard index {beside.shown} is damaged ({type(error).__name__}: {error}); {_WAY_OUT}") from None
-    return IndexHeader(kind="", file="", stamp="", settled=False, size=size, fingerprint=_hash(text))
+    return IndexHeader(kind="", file="", stamp="", settled=False, size=size, fingerprint=_hash(text), codes=codes)
 
 
 def _samples(samples: list) -> Iterator[tuple[str, list[Entry]]]:

@@ -58,6 +58,16 @@ class ShardSource(IndexedSource):
         super().__init__(name, IndexedFiles(name, files, shard_index, quarantine))
 
     @property
+    def files(self) -> IndexedFiles:
+        """The files behind it."""
+        return self._files
+
+    @property
+    def tokenized(self) -> bool:
+        """Whether an index says that its shard holds codes (tokenized/source.py reads them)."""
+        return any(index.header.codes for index in self._files.indexes)
+
+    @property
     def shards(self) -> list[Path]:
         """The tars, where they are files on this machine."""
         return [file.path for file in self._files.files if isinstance(file, LocalFile)]
@@ -123,6 +133,8 @@ def _layout(data: dict[str, bytes]) -> tuple[tuple[Member, ...], Attributes]:
     """Segments and attributes: as `json` says, where it has segments; by the endings of names otherwise."""
     header = read_json(data["json"], _JSON) if "json" in data else {}
     if isinstance(header, dict) and "segments" in header:
+        if "codes" in header:
+            raise ValueError("it was written by ernie5 data tokenize, and its shard has lost the index that says what made its codes")
         if not isinstance(header["segments"], list):
             raise ValueError("its json has segments that are no list")
         members = tuple([_member(segment, data) for segment in header["segments"]])

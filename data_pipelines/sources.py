@@ -43,8 +43,16 @@ def open_source(name: str, config: SourceConfig, quarantine: Quarantine | None =
         raise ValueError(f"data.sources.{name}.native = true is for images, and {kinds[0]} files have only texts; take it away")
     match kinds[0]:
         case ".tar":
-            return ShardSource(name, files if "://" in config.path else config.path, quarantine, fields=config.fields, limits=limits,
-                               speakers=speakers)
+            shards = ShardSource(name, files if "://" in config.path else config.path, quarantine, fields=config.fields, limits=limits,
+                                 speakers=speakers)
+            if not shards.tokenized:
+                return shards
+            if config.native:
+                raise ValueError(f"data.sources.{name}.native = true is for images that keep their own sizes; codes have those that "
+                                 "they were made with; take it away")
+            from ernie5.data_pipelines.tokenized.source import TokenizedSource
+
+            return TokenizedSource(shards, whole=not config.path.endswith(SUFFIXES))
         case ".jsonl":
             return JsonlSource(name, files, quarantine, config.fields)
         case _:

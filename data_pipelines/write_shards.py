@@ -62,6 +62,46 @@ def index_path(tar: Path) -> Path:
     return tar.with_suffix(".index.json")
 
 
+class ShardFile:
+    """One shard in the making. Nothing stands at `path` before `finish`; `drop` leaves nothing behind."""
+
+    def __init__(self, path: Path, partial: Path | None = None) -> None:
+        """`partial`: where it grows, beside `path`."""
+        self.path, self.partial = path, partial or Path(f"{path}.partial")
+        self._tar = tarfile.open(self.partial, "w", format=tarfile.USTAR_FORMAT)
+        self._samples: list[dict] = []
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def add(self, key: str, members: Mapping[str, bytes]) -> None:
+        """Append one sample: members by what follows the key in their names, in order."""
+        self._samples.append({"key": key, "members": [self._add(key, name, data) for name, data in members.items()]})
+
+    def finish(self, about: Mapping[str, object] | None = None) -> None:
+        """The tar appears, then its index, with `about` as further entries."""
+        self._tar.close()
+        with open(self.partial, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(self.partial, self.path)
+        sync_folder(self.path.parent)
+        index = {"format": INDEX_FORMAT, "tar": self.path.name, "size": self.path.stat().st_size, **(about or {}), "samples": self._samples}
+        text = json.dumps(index, separators=(",", ":")).encode()[1:]
+        atomic_write(index_path(self.path), b'{"crc32":%d,%b' % (zlib.crc32(text), text))
+
+    def drop(self) -> None:
+        """Give it up."""
+        self._tar.fileobj.close()
+        self.partial.unlink(missing_ok=True)
+
+    def _add(self, key: str, name: str, data: bytes) -> dict:
+        info = tarfile.TarInfo(f"{key}.{name}")  # mtime, uid and gid are 0, mode 0644
+        info.size = len(data)
+        offset = self._tar.offset + tarfile.BLOCKSIZE  # a name this short always takes one header block
+        self._tar.addfile(info, BytesIO(data))
+        return {"name": name, "offset": offset, "length": len(data), "crc32": zlib.crc32(data)}
+
+
 class ShardWriter:
     """Writes samples into numbered shards; use it as a context manager.
 
@@ -84,8 +124,7 @@ class ShardWriter:
         self.samples_per_shard = samples_per_shard
         self.shards: list[Path] = []
         self._keys: set[str] = set()
-        self._samples: list[dict] = []
-        self._tar: tarfile.TarFile | None = None
+        self._shard: ShardFile | None = None
         old = sorted(p for p in self.folder.iterdir() if re.fullmatch(re.escape(name) + r"-\d{6}\.(tar|index\.json)(\.partial)?", p.name))
         if any(p.suffix != ".partial" for p in old) and not overwrite:
             raise ValueError(f"{self.folder} already holds shards named {name!r} ({old[0].name}, …); "
@@ -116,23 +155,24 @@ class ShardWriter:
             header = json.dumps({"segments": segments, "attributes": attributes}, ensure_ascii=False, allow_nan=False).encode()
         except ValueError as error:  # NaN, infinity, half a surrogate pair
             raise ValueError(f"attributes of sample {key!r} cannot be stored as JSON: {error}") from error
-        if self._tar is None:
-            self._tar = tarfile.open(self._partial(), "w", format=tarfile.USTAR_FORMAT)
-        stored = []
+        stored: dict[str, bytes] = {}
         for name, member in zip(names, members, strict=True):
-            stored.append(self._add(key, name, member.data))
+            stored[name] = member.data
             if member.speaker is not None:
-                stored.append(self._add(key, f"{name.partition('.')[0]}.{SPEAKER}", member.speaker))
-        stored.append(self._add(key, "json", header))
+                stored[f"{name.partition('.')[0]}.{SPEAKER}"] = member.speaker
+        if self._shard is None:
+            self._shard = ShardFile(self.folder / f"{self.name}-{len(self.shards):06d}.tar")
+        self._shard.add(key, stored | {"json": header})
         self._keys.add(key)
-        self._samples.append({"key": key, "members": stored})
-        if len(self._samples) == self.samples_per_shard:
-            self._finish()
+        if len(self._shard) == self.samples_per_shard:
+            self.close()
 
     def close(self) -> None:
         """Finish the last shard."""
-        if self._tar is not None:
-            self._finish()
+        if self._shard is not None:
+            self._shard.finish()
+            self.shards.append(self._shard.path)
+            self._shard = None
 
     def __enter__(self) -> "ShardWriter":
         return self
@@ -140,34 +180,6 @@ class ShardWriter:
     def __exit__(self, kind, error, trace) -> None:
         if kind is None:
             self.close()
-        elif self._tar is not None:
-            self._tar.fileobj.close()
-            self._partial().unlink(missing_ok=True)
-            self._tar = None
-
-    def _path(self) -> Path:
-        return self.folder / f"{self.name}-{len(self.shards):06d}.tar"
-
-    def _partial(self) -> Path:
-        return Path(f"{self._path()}.partial")
-
-    def _add(self, key: str, name: str, data: bytes) -> dict:
-        info = tarfile.TarInfo(f"{key}.{name}")  # mtime, uid and gid are 0, mode 0644
-        info.size = len(data)
-        offset = self._tar.offset + tarfile.BLOCKSIZE  # a name this short always takes one header block
-        self._tar.addfile(info, BytesIO(data))
-        return {"name": name, "offset": offset, "length": len(data), "crc32": zlib.crc32(data)}
-
-    def _finish(self) -> None:
-        path = self._path()
-        self._tar.close()
-        self._tar = None
-        with open(self._partial(), "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(self._partial(), path)
-        sync_folder(path.parent)
-        index = {"format": INDEX_FORMAT, "tar": path.name, "size": path.stat().st_size, "samples": self._samples}
-        text = json.dumps(index, separators=(",", ":")).encode()[1:]
-        atomic_write(index_path(path), b'{"crc32":%d,%b' % (zlib.crc32(text), text))
-        self.shards.append(path)
-        self._samples = []
+        elif self._shard is not None:
+            self._shard.drop()
+            self._shard = None

@@ -22,6 +22,24 @@ class VisionCodes:
     latent: Tensor    # t' d h' w'   float32, before quantization; t' = 1 + (t - 1) / temporal stride
     features: Tensor  # t c h' w'    float32, the encoder's last feature map of every frame taken as an image
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """t' d h' w'."""
+        return tuple(self.latent.shape)
+
+
+@dataclass(frozen=True)
+class VisionBits:
+    """What may be kept instead where history is never corrupted: the bits of all scales, one after the other."""
+
+    bits: Tensor      # t' N d       bool, N = positions of all scales
+    features: Tensor  # t c h' w'    as above
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """t' d h' w' of the latent that they were."""
+        return (self.bits.shape[0], self.bits.shape[2], *self.features.shape[-2:])
+
 
 @dataclass(frozen=True)
 class ScaleCodes:

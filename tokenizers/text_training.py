@@ -35,8 +35,8 @@ log = logging.getLogger(__name__)
 class TextTraining:
     """`max_texts` of the sources are read (null = 100 times tokenizers.max_media), by `workers` processes (0 = this one; the result is the
     same). `max_words` bounds memory: at most twice as many different words are kept, the rarest are forgotten. `max_run_chars`: longer
-    words (unspaced scripts) are counted in parts of this length; 24 would write them with 1 to 4 % more tokens. `prune`: phrases of unspaced
-    scripts that `segmenter` (`module:callable`, str -> list of str; null = learnt from the corpus) can split leave the vocabulary.
+    words (unspaced scripts) are counted in parts of this length; 24 would write 1 to 4 % more tokens. `prune`: phrases of unspaced scripts
+    that `segmenter` (`module:callable`, str -> list of str; null = learnt from the corpus) can split leave the vocabulary.
     """
 
     max_texts: int | None = None

@@ -25,6 +25,7 @@ from ernie5.data_pipelines.quarantine import BadSample
 from ernie5.data_pipelines.source import Source
 from ernie5.data_pipelines.source_config import SourceConfig
 from ernie5.data_pipelines.sources import open_source
+from ernie5.data_pipelines.tokenized.source import TokenizedSource
 from ernie5.run.progress import progress
 
 Reread = Callable[[int], View]
@@ -60,7 +61,10 @@ def prepare(curation: Curation) -> tuple[Check | Search, ...]:
 def open_data(path: str | Path, fields: tuple[str, ...], disk_gib: float) -> Source:
     """The shards at a path, named after it. ValueError when there are none or one cannot be read."""
     place = str(path) if "://" in str(path) else os.path.abspath(path)  # other processes may have another working folder
-    return open_source(Path(place).name, SourceConfig(place, fields=fields, disk_gib=disk_gib))
+    source = open_source(Path(place).name, SourceConfig(place, fields=fields, disk_gib=disk_gib))
+    if isinstance(source, TokenizedSource):
+        raise ValueError(f"{path} holds codes of ernie5 data tokenize; curate the shards that they were made from, then tokenize")
+    return source
 
 
 def open_eval(rule: decontaminate.EvalText | decontaminate.EvalImage, curation: Curation) -> Source:

@@ -1,4 +1,4 @@
-"""`ernie5 data demo | pack | inspect | verify | curate`: shards to train on, and what is in them."""
+"""`ernie5 data demo | pack | inspect | verify | curate | tokenize`: shards to train on, and what is in them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ernie5.cli import data_inspect
 from ernie5.cli.data_curate import add_curate
+from ernie5.cli.data_tokenize import add_tokenize
 from ernie5.cli.parsing import Subparsers, add_command, add_overrides, add_subparsers, list_commands
 
 DESCRIPTION = "Makes the shards (tar files of the webdataset layout) that training reads, and looks after them."
@@ -23,7 +24,7 @@ ordered segments of a document. What cannot be used is listed with the reason an
 
 def add_parser(subparsers: Subparsers) -> None:
     """Declare the command and its two actions."""
-    parser = add_command(subparsers, "data", "COMMAND …", "make, pack, inspect, verify and curate data", DESCRIPTION)
+    parser = add_command(subparsers, "data", "COMMAND …", "make, pack, inspect, verify, curate and tokenize data", DESCRIPTION)
     actions = add_subparsers(parser)
     demo = add_command(actions, "demo", "OUT [key=value …]", "write the demo world as shards", DEMO, run_demo)
     demo.add_argument("out", type=Path, metavar="OUT", help="folder for the shards")
@@ -32,6 +33,7 @@ def add_parser(subparsers: Subparsers) -> None:
     pack.add_argument("folder", type=Path, metavar="FOLDER", help="your files; sub-folders are searched too")
     pack.add_argument("out", type=Path, metavar="OUT", help="folder for the shards")
     add_curate(actions)
+    add_tokenize(actions)
     data_inspect.add_actions(actions)
     list_commands(parser, actions)
 

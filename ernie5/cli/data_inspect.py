@@ -54,13 +54,18 @@ def run_inspect(args: argparse.Namespace) -> int:
     _check(args)
     if args.at_most is not None and args.at_most < 1:
         raise ValueError(f"--at-most {args.at_most} must be at least 1")
+    from ernie5.inspect.codes import check_tokenizers, told_codes
     from ernie5.inspect.from_recipe import recipe_of
     from ernie5.inspect.inspect_data import inspect_data, told, write_inspection
 
     run = recipe_of(args.tokenizers) if args.tokenizers else None
     opened, job = _open(args, _recipe(args.recipe) or run, guess=True, run=args.tokenizers)
+    if args.tokenizers:
+        from ernie5.inspect.tokens import lengths_of
+
+        check_tokenizers(opened, lengths_of(args.tokenizers).tokenizers)
     survey = inspect_data(opened, job, args.jobs, args.at_most)
-    print(told(survey))
+    print("\n".join([told(survey), *told_codes(opened)]))
     if args.html:
         names = list(dict.fromkeys(name for name, *_ in opened.sources)) or ["data"]
         title = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

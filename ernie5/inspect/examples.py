@@ -18,7 +18,9 @@ from ernie5.data_pipelines.decode_media import decode_member
 from ernie5.data_pipelines.media_limits import BadMedia, MediaLimits
 from ernie5.data_pipelines.quarantine import BadSample
 from ernie5.data_pipelines.sources import Record
+from ernie5.data_pipelines.tokenized.source import CodedRecord
 from ernie5.data_pipelines.write_shards import Member
+from ernie5.inspect.codes import made_again
 from ernie5.inspect.open_paths import reopen
 from ernie5.inspect.survey import Survey
 from ernie5.inspect.walk import Job
@@ -51,12 +53,36 @@ def examples(survey: Survey, job: Job) -> Html | None:
 
 def card(record: Record, job: Job) -> Html:
     """One sample. Raises BadMedia."""
-    shown = [_segment(member, job) for member in record.members[:SEGMENTS]]
+    shown = _coded(record, job) if isinstance(record, CodedRecord) else [_segment(member, job) for member in record.members[:SEGMENTS]]
     left = len(record.members) - SEGMENTS
     attributes = ", ".join(f"{key}: {value}" for key, value in record.attributes.items())
     return el("div", shown, el("p", f"… and {left} more segments") if left > 0 else None,
               el("div", shorten(attributes, 200), class_="attributes") if attributes else None, el("small", shorten(record.id, 120)),
               class_="card sample doc")
+
+
+def _coded(record: CodedRecord, job: Job) -> list[Html]:
+    """What is kept of a tokenized sample, and beside it what its codes decode to, where the tokenizers are known."""
+    coded = record.decoded(job.limits)
+    shown = []
+    for segment, codes in [*zip(coded.sample.segments, coded.codes, strict=True)][:SEGMENTS]:
+        kept = segment.media
+        if isinstance(kept, Tensor) and kept.numel():
+            shown.append(_clip(kept, job.limits.fps))
+        elif isinstance(kept, str):
+            shown.append(el("p", shorten(kept, TEXT)))
+        shown.append(el("small", f"{segment.modality.value} codes {' x '.join(map(str, codes.shape))}"))
+        if job.run is not None:
+            from ernie5.inspect.tokens import lengths_of  # the model's parts are only needed here
+
+            tokenizers = lengths_of(job.run).tokenizers
+            made = made_again(segment, codes, tokenizers)
+            if isinstance(made, str):
+                shown.append(el("p", shorten(made, TEXT)))
+            else:
+                sound = segment.modality is Modality.AUDIO
+                shown.append(_sound(made, tokenizers.audio.sample_rate_hz) if sound else _clip(made, job.limits.fps))
+    return shown
 
 
 def _segment(member: Member, job: Job) -> Html:

@@ -18,14 +18,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ernie5.data_pipelines.encode import Tokenizers
+from ernie5.data_pipelines.encode import CodedSample, Tokenizers
 from ernie5.data_pipelines.grouping import Coded, Grouping
 from ernie5.data_pipelines.history import HistoryConfig
 from ernie5.inspect.from_recipe import recipe_of
 from ernie5.sequence import Kind, Modality, Role, Sample, Segment
+from ernie5.tokenizers.base import VisionBits, VisionCodes
 from ernie5.train.assemble import grouping_of
 from ernie5.train.prepare import load_tokenizers
 
+Codes = Tensor | VisionCodes | VisionBits
 Shape = tuple[Modality, tuple[int, ...], Role, bool]
 
 
@@ -38,21 +40,24 @@ class Lengths:
     speaker_dim: int = 0
     known: dict[Shape, tuple[int, int]] = field(default_factory=dict)
 
-    def of(self, segment: Segment) -> tuple[int, int]:
-        """Positions of a segment in its role, without and with control tokens."""
+    def of(self, segment: Segment, codes: Codes | None) -> tuple[int, int]:
+        """Positions of a segment in its role, without and with control tokens. `codes`: those that are stored of it."""
         if isinstance(segment.media, str):
-            size = len(self.tokenizers.text.encode(segment.media))
+            size = len(codes if isinstance(codes, Tensor) else self.tokenizers.text.encode(segment.media))
             return size, size
         if not self.speaker_dim:  # a model without the slot
             segment = replace(segment, speaker=None)
-        shape = (segment.modality, tuple(segment.media.shape), segment.role, segment.speaker is not None)
+        sized = codes if isinstance(codes, Tensor) else segment.media  # of sounds only the codes are kept
+        shape = (segment.modality, tuple(sized.shape), segment.role, segment.speaker is not None)
         if shape not in self.known:
-            self.known[shape] = self._encoded(segment)
+            self.known[shape] = self._encoded(segment, codes)
         return self.known[shape]
 
     @torch.no_grad()
-    def _encoded(self, segment: Segment) -> tuple[int, int]:
-        codes: Tensor = self.tokenizers.of(segment.modality).encode(segment.media)
+    def _encoded(self, segment: Segment, codes: Codes | None) -> tuple[int, int]:
+        if codes is None:
+            codes = self.tokenizers.of(segment.modality).encode(segment.media)
+            assert codes is not None
         blocks = self.grouping.document([Coded.of(segment, codes)], np.random.default_rng(0))
         return sum(len(b) for b in blocks if b.kind is not Kind.TEXT), sum(len(b) for b in blocks) - 1  # 1: the begin of the document
 
@@ -66,17 +71,19 @@ def lengths_of(run: str) -> Lengths:
                    recipe.data.speaker.dim)
 
 
-def count_tokens(run: str, sample: Sample) -> dict[str, int]:
+def count_tokens(run: str, sample: Sample | CodedSample) -> dict[str, int]:
     """`text`, `image generated`, `image read` … and `document`."""
     lengths = lengths_of(run)
     counts = {"document": 1}
-    for segment in sample.segments:
-        inside, whole = lengths.of(segment)
+    segments = sample.sample.segments if isinstance(sample, CodedSample) else sample.segments
+    stored = sample.codes if isinstance(sample, CodedSample) else (None,) * len(segments)
+    for segment, codes in zip(segments, stored, strict=True):
+        inside, whole = lengths.of(segment, codes)
         counts["document"] += whole
         if segment.modality is Modality.TEXT:
             counts["text"] = counts.get("text", 0) + inside
             continue
-        read, _ = lengths.of(replace(segment, role=Role.UNDERSTAND))
+        read, _ = lengths.of(replace(segment, role=Role.UNDERSTAND), codes)
         sizes = {"generated": inside, "read": read} if segment.role is Role.GENERATE else {"read": read}
         for role, size in sizes.items():
             name = f"{segment.modality.value} {role}"

@@ -17,9 +17,12 @@ from dataclasses import dataclass
 import torch
 
 from ernie5.data_pipelines.augment import View
+from ernie5.data_pipelines.encode import CodedSample
 from ernie5.data_pipelines.media_limits import MediaLimits
 from ernie5.data_pipelines.quarantine import BadSample
-from ernie5.data_pipelines.sources import SourceConfig
+from ernie5.data_pipelines.sources import Record, SourceConfig
+from ernie5.data_pipelines.tokenized.source import CodedRecord
+from ernie5.inspect.codes import examine_codes
 from ernie5.inspect.examine import Facts, examine
 from ernie5.inspect.open_paths import Opened, Problem, reopen
 from ernie5.run.progress import progress
@@ -72,8 +75,7 @@ def look_at(job: Job, chunk: Chunk) -> list[Seen | Problem]:
     for number in numbers:
         try:
             source = reopen(name, config)
-            view = View(native=job.unit if config.native else 0)
-            facts, sample = examine(source.read(number), job.limits, job.sample_rate_hz, job.guess_language, view)
+            facts, sample = _examined(source.read(number), job, View(native=job.unit if config.native else 0))
             found.append(Seen((name, config, number), facts, _tokens(job.run, sample) if job.run else None))
         except BadSample as damage:
             found.append(Problem(damage.sample_id, damage.reason))
@@ -82,7 +84,13 @@ def look_at(job: Job, chunk: Chunk) -> list[Seen | Problem]:
     return found
 
 
-def _tokens(run: str, sample: Sample) -> Tokens:
+def _examined(record: Record, job: Job, view: View) -> tuple[Facts, Sample | CodedSample]:
+    if isinstance(record, CodedRecord):
+        return examine_codes(record, job.limits)
+    return examine(record, job.limits, job.sample_rate_hz, job.guess_language, view)
+
+
+def _tokens(run: str, sample: Sample | CodedSample) -> Tokens:
     from ernie5.inspect.tokens import count_tokens  # the model's parts are only needed here
 
     return count_tokens(run, sample)

@@ -160,7 +160,7 @@ def build_training(recipe: Recipe, tokenizers: Tokenizers, corpus: Corpus, quara
     engine = build_engine(recipe.parallel, model, partial(make_optimizer, config=recipe.train.optimizer), world,
                           StepConfig(recipe.train.optimizer.clip, bf16, recipe.elastic.on))
     maker = SampleMaker(
-        read=corpus.sample, reject=quarantine.reject, accept=quarantine.accept, encoder=Encoder(tokenizers, recipe.data.cache_gib),
+        read=corpus.read, reject=quarantine.reject, accept=quarantine.accept, encoder=Encoder(tokenizers, recipe.data.cache_gib),
         grouping=grouping_of(recipe, tokenizers), roles=recipe.data.roles, seed=recipe.run.seed, layout=layout_of(recipe, tokenizers),
         views=corpus.views(),
         text_dropout=TextDropout(tokenizers.text, recipe.data.text_dropout, recipe.run.seed) if recipe.data.text_dropout else None,

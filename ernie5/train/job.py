@@ -109,7 +109,7 @@ def _run(recipe: Recipe, folder: RunFolder, world: World) -> int:
     world.barrier()
     tokenizers = load_tokenizers(recipe)
     quarantine = Quarantine(folder.logs / "quarantine.jsonl", recipe.data.tolerance)
-    corpus = open_training_sources(recipe, quarantine)
+    corpus = open_training_sources(recipe, quarantine, tokenizers)
     run = build_training(recipe, tokenizers, corpus, quarantine, world)
     prints = fingerprints(tokenizers)
     start(run, corpus, folder, prints)

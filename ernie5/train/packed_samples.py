@@ -47,7 +47,7 @@ def batches_of(corpus: Corpus, generator: Generator, at_most: int) -> Iterator[P
 
 def _samples(corpus: Corpus, generator: Generator, at_most: int, length: int) -> Iterator[PackedSample]:
     maker = SampleMaker(
-        corpus.sample, lambda key, reason: None, lambda: None, Encoder(generator.tokenizers, cache_gib=0.0),
+        corpus.read, lambda key, reason: None, lambda: None, Encoder(generator.tokenizers, cache_gib=0.0),
         replace(generator.grouping, prompt_weight=1.0), replace(corpus.recipe.data.roles, condition_drop=0.0), corpus.recipe.run.seed,
     )
     for name, source in corpus.sources.items():

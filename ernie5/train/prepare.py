@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ernie5.data_pipelines.augment import PLAIN, AugmentConfig, View
+from ernie5.data_pipelines.augment import PLAIN, AugmentConfig, View, one_caption
 from ernie5.data_pipelines.decode_media import decode_record, decode_text
-from ernie5.data_pipelines.encode import Tokenizers
+from ernie5.data_pipelines.encode import CodedSample, Tokenizers
 from ernie5.data_pipelines.media_limits import BadMedia
 from ernie5.data_pipelines.mixture import Draw
 from ernie5.data_pipelines.quarantine import BadSample, Quarantine
@@ -23,6 +23,9 @@ from ernie5.data_pipelines.sample_maker import Views
 from ernie5.data_pipelines.sources import Source, SourceConfig, open_source
 from ernie5.data_pipelines.speaker import SpeakerEncoder, load_encoder, placed_speakers
 from ernie5.data_pipelines.synthetic.demo import write_demo
+from ernie5.data_pipelines.tokenized.check import check_codes, check_use
+from ernie5.data_pipelines.tokenized.made_by import Decoding
+from ernie5.data_pipelines.tokenized.source import CodedRecord, TokenizedSource
 from ernie5.recipe import DEMO, Recipe
 from ernie5.run.folder import RunFolder
 from ernie5.run.parts import load_part
@@ -41,6 +44,7 @@ OURS = {"text": Utf16Tokenizer, "vision": VisionGenerationTokenizer, "audio": Au
 class Corpus:
     """Opened sources by name, and how their records become samples. `augment`: for those that are augmented; held-out data never is.
     `native`: those whose images keep their own sizes. `voices`: finds out who speaks where no file says so.
+    `tokenizers`: where sources are tokenized, those that their codes were made with; samples of such sources have their codes.
     """
 
     recipe: Recipe
@@ -48,8 +52,15 @@ class Corpus:
     augment: dict[str, AugmentConfig] = field(default_factory=dict)
     native: frozenset[str] = frozenset()
     voices: SpeakerEncoder | None = None
+    tokenizers: Tokenizers | None = None
 
     def sample(self, source: str, index: int) -> Sample:
+        """As `read`, of a corpus without tokenized sources: media."""
+        found = self.read(source, index)
+        assert isinstance(found, Sample)
+        return found
+
+    def read(self, source: str, index: int) -> Sample | CodedSample:
         """One decoded sample without any draw, its images in their aspect buckets; ValueError when it is damaged."""
         config = self.augment.get(source)
         return self._decoded(source, index, View(sizes=config.aspect_buckets) if config else PLAIN)
@@ -65,18 +76,30 @@ class Corpus:
         longer = frozenset(name for name in drawn if self.augment[name].changes_lengths)
         return Views(self._view, drawn, longer) if drawn else None
 
-    def _view(self, draw: Draw) -> Sample:
+    def _view(self, draw: Draw) -> Sample | CodedSample:
         view = self.augment[draw.source].view(stream(self.recipe.run.seed, "augment", draw.number))
         return self._decoded(draw.source, draw.place, view)
 
-    def _decoded(self, source: str, index: int, view: View) -> Sample:
+    def _decoded(self, source: str, index: int, view: View) -> Sample | CodedSample:
+        record, limits = self.sources[source].read(index), self.recipe.data.limits
         rate_hz = self.recipe.tokenizers.audio.codec.sample_rate_hz
+        if isinstance(record, CodedRecord):
+            assert self.tokenizers is not None
+            coded = record.decoded(limits, self.tokenizers.vision.quantizer)
+            return coded if view.caption is None else _with_one_caption(coded, view.caption)
         view = replace(view, native=self.recipe.understanding.unit) if source in self.native else view
-        sample = decode_record(self.sources[source].read(index), self.recipe.data.limits, rate_hz, view)
+        sample = decode_record(record, limits, rate_hz, view)
         try:
             return placed_speakers(sample, self.recipe.data.speaker, self.voices, rate_hz)
         except BadMedia as error:
             raise BadSample(sample.id, str(error)) from error
+
+
+def _with_one_caption(coded: CodedSample, pick: float) -> CodedSample:
+    """As augmentation chooses among texts that stand side by side, their codes too."""
+    kept = one_caption(coded.sample.segments, pick)
+    codes = [code for segment, code in zip(coded.sample.segments, coded.codes, strict=True) if any(segment is k for k in kept)]
+    return CodedSample(replace(coded.sample, segments=kept), tuple(codes))
 
 
 def parts_folder(recipe: Recipe) -> RunFolder:
@@ -111,18 +134,44 @@ def placed(recipe: Recipe, source: SourceConfig) -> SourceConfig:
 
 
 def open_sources(recipe: Recipe, sources: dict[str, SourceConfig], quarantine: Quarantine) -> Corpus:
-    """Open sources by name, as they are; a missing path is a ValueError that names it."""
-    limits = recipe.data.limits
-    speakers = recipe.data.speaker.dim > 0
+    """Open sources by name, as they are; a missing path is a ValueError that names it, and so are tokenized shards: here media are needed.
+    """
+    corpus = _open(recipe, sources, quarantine)
+    for name, source in corpus.sources.items():
+        if isinstance(source, TokenizedSource):
+            raise ValueError(f"{name} ({sources[name].path}) holds codes of ernie5 data tokenize, which only training reads. Held-out data "
+                             "must be untokenized shards, and tokenizers are trained on such: set run.tokenizers to the run whose "
+                             "tokenizers made the codes")
+    return corpus
+
+
+def open_training_sources(recipe: Recipe, quarantine: Quarantine, tokenizers: Tokenizers | None = None) -> Corpus:
+    """Open `data.sources`, augmented as the recipe says. Tokenized shards are refused with a ValueError where `tokenizers` would make other
+    codes, where the recipe needs more than they keep, and where no tokenizers are given.
+    """
+    sources = recipe.data.sources
+    augment = {name: recipe.data.augment for name in sources if sources[name].augment and recipe.data.augment.on}
+    if tokenizers is None:
+        return replace(open_sources(recipe, sources, quarantine), augment=augment)
+    corpus = replace(_open(recipe, sources, quarantine), augment=augment, tokenizers=tokenizers)
+    for name, source in corpus.sources.items():
+        if isinstance(source, TokenizedSource):
+            check_codes(source, tokenizers, decoding_of(recipe, sources[name]))
+            check_use(source, recipe.data.history, recipe.data.roles, augment.get(name))
+    return corpus
+
+
+def decoding_of(recipe: Recipe, source: SourceConfig) -> Decoding:
+    """How media of a source are decoded where nothing is drawn."""
+    buckets = recipe.data.augment.aspect_buckets if source.augment else ()
+    return Decoding(recipe.data.limits, recipe.tokenizers.audio.codec.sample_rate_hz, buckets, recipe.data.speaker)
+
+
+def _open(recipe: Recipe, sources: dict[str, SourceConfig], quarantine: Quarantine) -> Corpus:
+    limits, speakers = recipe.data.limits, recipe.data.speaker.dim > 0
     opened = {name: open_source(name, placed(recipe, source), quarantine, limits, speakers) for name, source in sources.items()}
     native = frozenset(name for name, source in sources.items() if source.native)
     return Corpus(recipe, opened, native=native, voices=load_encoder(recipe.data.speaker))
-
-
-def open_training_sources(recipe: Recipe, quarantine: Quarantine) -> Corpus:
-    """Open `data.sources`, augmented as the recipe says."""
-    corpus, sources = open_sources(recipe, recipe.data.sources, quarantine), recipe.data.sources
-    return replace(corpus, augment={name: recipe.data.augment for name in sources if sources[name].augment and recipe.data.augment.on})
 
 
 def media_of(corpus: Corpus, kinds: set[Modality], at_most: int) -> Iterable:
@@ -145,9 +194,9 @@ def media_of(corpus: Corpus, kinds: set[Modality], at_most: int) -> Iterable:
                     yield segment.media
 
 
-def load_tokenizers(recipe: Recipe) -> Tokenizers:
-    """The tokenizers of a prepared run."""
-    folder = parts_folder(recipe).tokenizers
+def load_tokenizers(recipe: Recipe, folder: Path | None = None) -> Tokenizers:
+    """The tokenizers of a prepared run, or those that `folder` holds."""
+    folder = folder or parts_folder(recipe).tokenizers
     loaded: dict[str, Any] = {}
     for kind, ours in OURS.items():
         if kind in recipe.tokenizers.services:

@@ -30,7 +30,8 @@ def measure_usage(recipe: Recipe, folder: RunFolder, generator: Generator, at_mo
     Layers that `submodel` leaves out count nothing. The model is left in evaluation mode. ValueError when a source is missing.
     """
     model, device = generator.model.eval(), next(generator.model.parameters()).device
-    corpus = open_training_sources(recipe, Quarantine(folder.logs / "quarantine.jsonl", recipe.data.tolerance))
+    quarantine = Quarantine(folder.logs / "quarantine.jsonl", recipe.data.tolerance)
+    corpus = open_training_sources(recipe, quarantine, generator.tokenizers)
     counts = torch.zeros(model.config.num_moe_layers, len(Kind), model.config.num_experts, dtype=torch.int64)
     with progress("expert usage", total=num_samples(corpus, at_most)) as bar:
         for batch in batches_of(corpus, generator, at_most):
