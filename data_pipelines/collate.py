@@ -17,7 +17,9 @@ from ernie5.sequence import Choice, PackedSequence, TokenGroups, UnderstandBatch
 
 @dataclass(frozen=True)
 class Widths:
-    """Sizes of what a batch may lack: bits, codebooks, and the smallest understanding input `(c', patch, merge)`."""
+    """Bits that are on (the first of the tokenizer's: a batch holds no others), and sizes of what a batch may lack: codebooks, and the
+    smallest understanding input `(c', patch, merge)`.
+    """
 
     bits: int
     num_codebooks: int
@@ -133,11 +135,11 @@ class _Parts:
             frame=frame, kept=kept.bool(),
             coords=self._joined("coords", 3, dtype=real).view(rows, length, 3),
             text_at=self._spread("text")[0], text=self._joined("text"),
-            vision_at=vision_at, vision=self._joined("vision", d, dtype=real), vision_scale=vision_scale,
+            vision_at=vision_at, vision=self._joined("vision", d, dtype=real)[:, :d], vision_scale=vision_scale,
             audio_at=self._spread("audio")[0], audio=self._joined("audio", q), understand=self._understand(widths),
             text_target_at=target_at, text_target=target, text_weight=weight, text_choice=choice,
             next_target=_next_targets(target_at, target, choice, sample.flatten()),
-            vision_target_at=vision_target_at, vision_target=self._joined("vision_target", d, dtype=real),
+            vision_target_at=vision_target_at, vision_target=self._joined("vision_target", d, dtype=real)[:, :d],
             vision_target_scale=vision_target_scale, vision_weight=self._joined("vision_weight", dtype=real),
             audio_target_at=self._spread("audio_target")[0], audio_target=self._joined("audio_target", q), sample_ids=ids,
         )

@@ -24,6 +24,7 @@ from ernie5.tokenizers.audio.codec import AudioCodecConfig
 from ernie5.tokenizers.audio.train import AudioCodecTraining
 from ernie5.tokenizers.vision.config import VisionTokenizerConfig
 from ernie5.tokenizers.vision.understanding import UnderstandingConfig
+from ernie5.train.bit_growth import check_growth
 from ernie5.train.steps import StageConfig, TrainConfig
 
 DEMO = "demo:"
@@ -173,6 +174,8 @@ class Recipe:
         self.data.roles.check()
         self.data.check(self.train.stages)
         if "vision" not in self.tokenizers.parts:
+            if self.run.tokenizers is None:  # else it is the other run's tokenizer that counts, and it is asked when it is there
+                check_growth(self.train, self.tokenizers.vision.bits, self.tokenizers.vision.bit_series)
             self.data.augment.check(self.data.limits.image_size, self.tokenizers.vision.autoencoder.stride)
         levels = self.tokenizers.audio.codec.num_codebooks
         if self.model.num_layers < levels:

@@ -17,6 +17,7 @@ from ernie5.data_pipelines.loader import Loader, SampleMaker, StreamConfig
 from ernie5.data_pipelines.mixture import Mixture
 from ernie5.data_pipelines.quarantine import Quarantine
 from ernie5.generate.generator import Bounds, Generator
+from ernie5.model.bit_growth import begin_with
 from ernie5.model.config import Vocabulary
 from ernie5.model.count import ModelSize, count
 from ernie5.model.elastic_space import ElasticSpace
@@ -28,6 +29,7 @@ from ernie5.parallel.world import World
 from ernie5.recipe import Recipe
 from ernie5.run.parts import load_part
 from ernie5.tokenizers.vision.understanding import UnderstandingEncoder
+from ernie5.train.bit_growth import check_growth
 from ernie5.train.optimizer import make_optimizer
 from ernie5.train.prepare import Corpus
 from ernie5.train.training import Objective, Training
@@ -41,8 +43,9 @@ def vocabulary_of(recipe: Recipe, tokenizers: Tokenizers) -> Vocabulary:
     )
 
 
-def widths_of(vocabulary: Vocabulary) -> Widths:
-    return Widths(vocabulary.bits, vocabulary.num_codebooks, vocabulary.feature_dim, vocabulary.patch, vocabulary.merge)
+def widths_of(vocabulary: Vocabulary, bits: int | None = None) -> Widths:
+    """What batches hold when `bits` bits of a vision token are on; None = all."""
+    return Widths(bits or vocabulary.bits, vocabulary.num_codebooks, vocabulary.feature_dim, vocabulary.patch, vocabulary.merge)
 
 
 def build_model(recipe: Recipe, vocabulary: Vocabulary) -> UnifiedTransformer:
@@ -50,7 +53,10 @@ def build_model(recipe: Recipe, vocabulary: Vocabulary) -> UnifiedTransformer:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.run.seed)  # a user's own modules draw from the global stream
         understanding = UnderstandingEncoder(recipe.understanding, vocabulary.feature_dim, recipe.model.dim)
-        return UnifiedTransformer(recipe.model, vocabulary, understanding, recipe.run.seed)
+        model = UnifiedTransformer(recipe.model, vocabulary, understanding, recipe.run.seed)
+    if recipe.train.bits is not None:
+        begin_with(model, recipe.train.bits)
+    return model
 
 
 def planned_vocabulary(recipe: Recipe) -> Vocabulary:
@@ -78,15 +84,15 @@ def grouping_of(recipe: Recipe, tokenizers: Tokenizers) -> Grouping:
     )
 
 
-def build_generator(recipe: Recipe, tokenizers: Tokenizers, model: UnifiedTransformer) -> Generator:
-    """Generation within the sizes that the recipe trains on."""
+def build_generator(recipe: Recipe, tokenizers: Tokenizers, model: UnifiedTransformer, bits: int | None) -> Generator:
+    """Generation within the sizes that the recipe trains on, of the bits that are on (`train.bits_at`)."""
     limits, vision = recipe.data.limits, tokenizers.vision
     bounds = Bounds(
         grid=(limits.image_size.height // vision.stride, limits.image_size.width // vision.stride),
         latent_frames=1 + (limits.num_frames - 1) // vision.temporal_stride,
         codec_frames=round(limits.audio_seconds * tokenizers.audio.frame_rate_hz),
     )
-    return Generator(model, tokenizers, grouping_of(recipe, tokenizers), widths_of(model.vocabulary), bounds)
+    return Generator(model, tokenizers, grouping_of(recipe, tokenizers), widths_of(model.vocabulary, bits), bounds)
 
 
 def mixture_of(recipe: Recipe, sizes: dict[str, int]) -> Mixture:
@@ -117,8 +123,9 @@ def layout_of(recipe: Recipe, tokenizers: Tokenizers) -> str:
 
 
 def check_sizes(recipe: Recipe, tokenizers: Tokenizers) -> None:
-    """ValueError when the vision tokenizer was not trained for one of the sizes that images may get."""
+    """ValueError when the vision tokenizer has fewer bits than the run switches on, or was not trained for a size that images may get."""
     vision = tokenizers.vision
+    check_growth(recipe.train, vision.quantizer.bits)
     recipe.data.augment.check(recipe.data.limits.image_size, vision.stride)
     for i, size in enumerate(recipe.data.augment.aspect_buckets):
         try:
