@@ -31,7 +31,8 @@ class ReadEmbeddings(nn.Module):
         self.understanding = understanding
 
     def forward(self, packed: PackedSequence) -> Tensor:
-        features = F.pad(packed.vision, (0, self.bits - packed.vision.shape[1]))                                      # n d, 0 where off
+        off = self.bits - packed.vision.shape[1]
+        features = F.pad(packed.vision, (0, off)) if off else packed.vision                                           # n d
         vision = self.vision(features.to(self.vision.weight.dtype)) + self.vision_scale(packed.vision_scale)          # n D
         audio = torch.stack([table(packed.audio[:, q]) for q, table in enumerate(self.audio)]).sum(dim=0)             # n D
         positions = [packed.text_at, packed.vision_at, packed.audio_at]

@@ -101,9 +101,10 @@ def train(world: World, settings: dict, elastic: bool = False, steps: int = 5, s
     return Trained(losses, norms, load, tuple(Shard(s.name, s.shape, s.at, s.data.clone()) for s in engine.shards()))
 
 
-def alone(elastic: bool = False, steps: int = 5, start: dict[str, torch.Tensor] | None = None, first: int = 0) -> Trained:
+def alone(elastic: bool = False, steps: int = 5, start: dict[str, torch.Tensor] | None = None, first: int = 0,
+          bits: tuple[int, ...] = (BITS,)) -> Trained:
     """The reference: one process."""
-    return train(World(0, 1, torch.device("cpu")), {}, elastic, steps, start, first)
+    return train(World(0, 1, torch.device("cpu")), {}, elastic, steps, start, first, bits=bits)
 
 
 def whole(ranks: list[Trained]) -> dict[str, torch.Tensor]:

@@ -4,7 +4,7 @@
     decoder reads the quantized sum of the first d_i channels, and 0 (the mean of every latent channel) in the others
 
 A decoder that was only trained on all channels makes poor pictures of few; with a series every training step draws one width of it.
-Report: §2.2.1 (a series of growing bit widths). Ours: one encoder and one decoder for all widths, drawn evenly.
+Report: §2.2.1 (a series of growing bit widths). Ours: one encoder and one decoder for all widths; how they are drawn.
 Letters: n frames, d bits, h w latent grid.
 """
 
@@ -25,8 +25,14 @@ def check_series(series: Sequence[int], bits: int) -> None:
 
 
 def draw_width(series: Sequence[int], seed: int, purpose: str, step: int) -> int | None:
-    """The width that the decoder reads in a training step; None = all channels, where there is no series."""
-    return series[int(stream(seed, f"{purpose}: bits", step).integers(len(series)))] if series else None
+    """The width that the decoder reads in a training step: all bits in every second one on average, else any smaller width alike. None =
+    all channels, where there is no series.
+    """
+    if not series:
+        return None
+    *narrow, widest = series
+    drawn = int(stream(seed, f"{purpose}: bits", step).integers(2 * max(1, len(narrow))))
+    return narrow[drawn] if drawn < len(narrow) else widest
 
 
 def first_bits(total: Tensor, bits: int) -> Tensor:
