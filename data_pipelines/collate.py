@@ -19,8 +19,8 @@ from ernie5.tokenizers.special_tokens import SpecialToken
 
 @dataclass(frozen=True)
 class Widths:
-    """Sizes of what a batch may lack: bits, codebooks, features and patches of understanding reads. `pack`: reads of all sizes are
-    one batch; else one batch per size.
+    """Bits that are on (the first of the tokenizer's: a batch holds no others), and sizes of what a batch may lack: codebooks, features
+    and patches of understanding reads. `pack`: reads of all sizes are one batch; else one batch per size.
     """
 
     bits: int
@@ -142,13 +142,13 @@ class _Parts:
             frame=frame, kept=kept.bool(),
             coords=self._joined("coords", 3, dtype=real).view(rows, length, 3),
             text_at=self._spread("text")[0], text=self._joined("text"),
-            vision_at=vision_at, vision=self._joined("vision", d, dtype=real), vision_scale=vision_scale,
+            vision_at=vision_at, vision=self._joined("vision", d, dtype=real)[:, :d], vision_scale=vision_scale,
             audio_at=self._spread("audio")[0], audio=self._joined("audio", q),
             speaker_at=self._spread("speaker")[0], speaker=self._joined("speaker", widths.speaker_dim, dtype=real),
             understand=self._understand(widths),
             text_target_at=target_at, text_target=target, text_weight=weight, text_choice=choice,
             next_target=_next_targets(target_at, target, choice, sample.flatten()),
-            vision_target_at=vision_target_at, vision_target=self._joined("vision_target", d, dtype=real),
+            vision_target_at=vision_target_at, vision_target=self._joined("vision_target", d, dtype=real)[:, :d],
             vision_target_scale=vision_target_scale, vision_weight=self._joined("vision_weight", dtype=real),
             audio_target_at=self._spread("audio_target")[0], audio_target=self._joined("audio_target", q), sample_ids=ids,
         )

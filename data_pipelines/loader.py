@@ -10,7 +10,7 @@ Letters: B rows, S packed length.
 from __future__ import annotations
 
 from concurrent.futures import Future, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from ernie5.data_pipelines.collate import Widths, collate
@@ -27,7 +27,7 @@ __all__ = ["Batch", "BatchShape", "EndOfData", "Loader", "LoaderState", "SampleM
 class BatchShape(NamedTuple):
     """A global batch of `rows x length`, run in micro-batches of `micro_rows`; `weights` of sources and `temperature` other than the
     mixture's own. The rows are cut into `slots` parts; every rank holds an equal share of each, and no micro-batch crosses a border: the
-    last one of a share has what is left.
+    last one of a share has what is left. `bits`: how many bits of a vision token are on; None = as the loader was made.
     """
 
     rows: int
@@ -36,6 +36,7 @@ class BatchShape(NamedTuple):
     weights: tuple[tuple[str, float], ...] = ()
     slots: int = 1
     temperature: float | None = None
+    bits: int | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class Loader:
 
     def make(self, shape: BatchShape) -> Batch:
         """Draw, pack, group and collate one global batch."""
-        rows, length, micro_rows, weights, slots, temperature = shape
+        rows, length, micro_rows, weights, slots, temperature, bits = shape
         if rows % (slots * self.world_size):
             raise ValueError(f"{rows} rows of a batch must divide among {self.world_size} process(es) times {slots} slot(s); use "
                              f"{slots * self.world_size} rows, or a multiple")
@@ -98,7 +99,8 @@ class Loader:
         cuts = [(slot, own[i : i + micro_rows]) for slot, own in enumerate(shares) for i in range(0, share, micro_rows)]
         parts = [part for _, part in cuts]
         documents = self.stream.documents([draw for part in parts for row in part for draw in row], length)
-        made = tuple(collate([[documents[draw] for draw in row] for row in part], length, self.widths) for part in parts)
+        widths = self.widths if bits is None else replace(self.widths, bits=bits)
+        made = tuple(collate([[documents[draw] for draw in row] for row in part], length, widths) for part in parts)
         state = self.stream.state
         drawn = dict.fromkeys(self.mixture.sizes, 0) | state.per_source | dict(sorted(state.per_direction.items()))
         return Batch(made, tuple(slot for slot, _ in cuts), ids, state, drawn)

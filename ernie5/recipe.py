@@ -28,6 +28,7 @@ from ernie5.tokenizers.remote.address import Address, parse_addresses
 from ernie5.tokenizers.text_training import TextTraining
 from ernie5.tokenizers.vision.config import VisionTokenizerConfig
 from ernie5.tokenizers.vision.understanding import UnderstandingConfig
+from ernie5.train.bit_growth import check_growth
 from ernie5.train.steps import StageConfig, TrainConfig
 
 DEMO = "demo:"
@@ -237,6 +238,8 @@ class Recipe:
         self.data.check(self.train.stages)
         self.tokenizers.check()
         if not {"vision"} & {*self.tokenizers.parts, *self.tokenizers.services}:
+            if self.run.tokenizers is None:  # else it is the other run's tokenizer that counts, and it is asked when it is there
+                check_growth(self.train, self.tokenizers.vision.bits, self.tokenizers.vision.bit_series)
             self.data.augment.check(self.data.limits.image_size, self.tokenizers.vision.autoencoder.stride)
         self.data.check_native(self.understanding.unit, min([self.train.length, *(s.length for s in self.train.stages if s.length)]))
         if "audio" not in self.tokenizers.services:

@@ -179,7 +179,7 @@ class PackedSequence:
     text_at: Tensor        # n     positions
     text: Tensor           # n     ids
     vision_at: Tensor      # n
-    vision: Tensor         # n d
+    vision: Tensor         # n a   of the d bits of a token the first a that are on: decision 8
     vision_scale: Tensor   # n
     audio_at: Tensor       # n
     audio: Tensor          # n Q
@@ -193,7 +193,7 @@ class PackedSequence:
     text_choice: Tensor          # m   Choice
     next_target: Tensor          # m   the target after next (multi-token prediction), -1 = none
     vision_target_at: Tensor     # m
-    vision_target: Tensor        # m d float 0 / 1
+    vision_target: Tensor        # m a float 0 / 1
     vision_target_scale: Tensor  # m
     vision_weight: Tensor        # m   float
     audio_target_at: Tensor      # m

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -79,6 +81,8 @@ def packed_sample(name: str, seed: int = 0, history: HistoryConfig | None = None
     return PackedSample(name, grouping(history).document(documents(seed)[name], np.random.default_rng(seed)))
 
 
-def batch(names: list[list[str]], length: int = 160, seed: int = 0, history: HistoryConfig | None = None) -> PackedSequence:
-    """Rows of named documents."""
-    return collate([[packed_sample(n, seed, history) for n in row] for row in names], length, WIDTHS)
+def batch(
+    names: list[list[str]], length: int = 160, seed: int = 0, history: HistoryConfig | None = None, bits: int = BITS
+) -> PackedSequence:
+    """Rows of named documents, with the first `bits` bits on."""
+    return collate([[packed_sample(n, seed, history) for n in row] for row in names], length, replace(WIDTHS, bits=bits))

@@ -1,6 +1,6 @@
 """A coded sample as members of a tar, and back.
 
-    0.txt          a text, the bytes that it had                     2.png, 3.png   pixels of an image, or of all frames, one below the other
+    0.txt          a text, the bytes that it had                     2.png, 3.png   pixels of an image, or all frames, one below the other
     safetensors    "0" ids n · "2.latent" t' d h' w' · "2.bits" · "2.features" t c h' w'
                    "4" codes f Q · "4.speaker" n, who speaks
 Sounds keep only their codes. Pixels stand for the original file, as the model gets them, because the understanding encoder reads them.

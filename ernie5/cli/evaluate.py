@@ -95,6 +95,6 @@ def table(result: dict) -> str:
     if losses:
         lines += ["", f"{'held-out':16}{'loss':>10}{'marginal':>10}"]
     for name, value in losses.items():
-        if "/" not in name:
+        if "/" not in name or name.startswith("vision/"):
             lines.append(f"{name:16}{value:>10.3f}{losses.get(f'marginal/{name}', math.nan):>10.3f}")
     return "\n".join(lines)

@@ -91,6 +91,9 @@ def export_run(spec: str | Path, out: Path, wanted: Wanted) -> Exported:
     submodel.check(config, num_codebooks)
 
     small, remarks = small_recipe(recipe, cut_config(config, submodel), num_codebooks, out)
+    bits = generator.widths.bits
+    if bits < model.vocabulary.bits:
+        remarks.append(f"{bits} of {model.vocabulary.bits} bits of a vision token are on at step {saved.step}; the others are zero weights")
     sizes = Sizes(small.model, model.vocabulary, small.understanding)
     tensors = cut_tensors(saved.tensors, submodel, config)
     with torch.device("meta"):
@@ -100,6 +103,7 @@ def export_run(spec: str | Path, out: Path, wanted: Wanted) -> Exported:
     origin = f"{folder.path}@{saved.step}"
     about = {
         "from": origin, "step": saved.step, "kept_by": kept_by, "layers": list(submodel.keep_layers or range(config.num_layers)),
+        "bits": bits,
         "experts": None if submodel.experts is None else [list(layer) for layer in submodel.experts], "top_k": size.top_k,
         "parameters": {"total": small_size.total, "active": small_size.active, "of_total": full_size.total, "of_active": full_size.active},
     }

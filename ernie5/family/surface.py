@@ -117,7 +117,7 @@ class Bench:
             together = self.recipe.train.loss_weights.total(losses)
             point |= {"active": sizes.active, "total": sizes.total, "loss": {"total": together, **losses}}
         if media and "rows" not in point:
-            point["rows"] = self.rows(build_generator(self.recipe, self.generator.tokenizers, small))
+            point["rows"] = self.rows(build_generator(self.recipe, self.generator.tokenizers, small, self.generator.widths.bits))
 
     def rows(self, generator: Generator) -> dict[str, dict[str, float]]:
         """Both directions of every kind, as `ernie5 eval` measures them."""

@@ -2,12 +2,14 @@
 
     BOI/BOV -> bits of scale 1 | map of scale k -> bits of scale k ... | pooled sum -> NEXT_FRAME or EOV, and the next frame's scale 1
 
+Where fewer bits than the tokenizer's are on (`session.widths`), the others stay 0 in the sum that is read and decoded.
 Report: §2.2.3. Ours: decision 5. Letters: B rows, T frames, K scales, N positions of a scale, d bits, h w latent grid.
 """
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ernie5.data_pipelines.group_vision import pooled_coords, scale_block
@@ -17,6 +19,7 @@ from ernie5.model.text_head import restrict
 from ernie5.sequence import Choice, Kind, Modality, TokenGroups
 from ernie5.tokenizers.base import Quantizer
 from ernie5.tokenizers.special_tokens import SpecialToken
+from ernie5.tokenizers.vision.bit_series import first_bits
 from ernie5.uni_rope import grid_coords
 
 
@@ -57,7 +60,7 @@ class _Painter:
 
     def paint(self, fed: Fed, live: list[int], frame: int) -> Tensor:
         """All scales of one frame of the live rows -> total `live d h w`. `fed` ends with the position that predicts scale 1."""
-        total = torch.zeros(len(live), self.quantizer.bits, *self.grid)
+        bits, total = self.session.widths.bits, torch.zeros(len(live), self.quantizer.bits, *self.grid)
         for k, (height, width) in enumerate(self.scales):
             if k > 0:
                 reads = self.quantizer.read(total, k)  # live N d
@@ -68,8 +71,8 @@ class _Painter:
                 ]
                 fed = self.session.feed(self.rows_of(live, blocks))
             logits = self.session.model.heads.vision(fed.last(live, height * width))  # live N d
-            bits = self.session.sampling.bits(logits, self.session.random)
-            total = self.quantizer.add(total, bits.cpu(), k)
+            chosen = self.session.sampling.bits(logits[..., :bits], self.session.random).cpu()
+            total = first_bits(self.quantizer.add(total, F.pad(chosen, (0, self.quantizer.bits - bits)), k), bits)
         return total
 
     def pooled(self, row: int, frame: int, total: Tensor) -> TokenGroups:

@@ -7,6 +7,7 @@ Report: §3.2 ("posterior-based" weighting, no formula). Ours: decision 16. Equa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -37,6 +38,9 @@ class EqualWeights:
 
     def update(self, losses: dict[str, float]) -> None:
         """Nothing to learn."""
+
+    def more_bits(self, before: int, now: int) -> None:
+        """Nothing to expect."""
 
     def state(self) -> dict[str, float]:
         return {}
@@ -73,6 +77,13 @@ class PosteriorWeights:
         for modality, loss in losses.items():
             mean = self.means.get(modality, loss)
             self.means[modality] = self.decay * mean + (1 - self.decay) * loss
+
+    def more_bits(self, before: int, now: int) -> None:
+        """From this step on `now` bits of a vision token are on, `before` of them old ones. New ones begin at ln 2, so it is known what the
+        loss will be; without this, vision would weigh too much until the mean has come after.
+        """
+        if "vision" in self.means:
+            self.means["vision"] = (before * self.means["vision"] + (now - before) * math.log(2)) / now
 
     def state(self) -> dict[str, float]:
         return dict(self.means)

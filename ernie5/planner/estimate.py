@@ -32,7 +32,9 @@ OPTIMIZER_BYTES = 28  # per parameter: weight, gradient and two moments are read
 
 @dataclass(frozen=True)
 class Job:
-    """What is planned: a model's sizes, what a step carries, and on what it runs. `width`: bytes of a product's operand."""
+    """What is planned: a model's sizes, what a step carries, and on what it runs. `width`: bytes of a product's operand. `bits`: in
+    words, where few bits of a vision token are on at first; all are planned for.
+    """
 
     table: ParameterTable
     model: ModelConfig
@@ -41,6 +43,7 @@ class Job:
     hardware: Hardware
     world_size: int
     width: int
+    bits: str = ""
 
 
 @dataclass(frozen=True)

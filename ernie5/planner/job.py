@@ -7,6 +7,7 @@ from ernie5.planner.hardware import Hardware
 from ernie5.planner.parameters import ParameterTable
 from ernie5.recipe import Recipe
 from ernie5.train.assemble import planned_vocabulary, whole_on_meta
+from ernie5.train.bit_growth import growth_words
 
 
 def job_of(recipe: Recipe, hardware: Hardware, world_size: int) -> Job:
@@ -15,5 +16,6 @@ def job_of(recipe: Recipe, hardware: Hardware, world_size: int) -> Job:
     table = ParameterTable(whole_on_meta(recipe, vocabulary), recipe.model, vocabulary)
     bf16 = recipe.train.precision == "bf16" or (recipe.train.precision == "auto" and hardware.gpu)
     workload = max(recipe.workloads(), key=lambda work: work.length)
-    return Job(table, recipe.model, vocabulary, workload, hardware, world_size, 2 if bf16 else 4)
+    return Job(table, recipe.model, vocabulary, workload, hardware, world_size, 2 if bf16 else 4,
+               growth_words(recipe.train, vocabulary.bits))
 

@@ -81,6 +81,7 @@ def _head(found: Estimate, job: Job) -> list[str]:
         f"model       {count(total)} parameters, {count(active)} active ({active / total:.1%}); products in {products}",
         f"step        {work.rows} rows x {work.length} positions; a data rank makes {found.passes} passes of {found.content.rows} row(s), "
         "planned as if full of text",
+        *([f"bits        {job.bits} in a vision token; planned with all of them"] if job.bits else []),
     ]
 
 

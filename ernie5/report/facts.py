@@ -59,9 +59,19 @@ def _tokenizers(run: RunRecord) -> Html | None:
         if kind in own:
             parts.append(f"{kind} {dig(own, f'{kind}.part')}")
         elif None not in values:
-            parts.append(f"{kind} " + form.format(*(f"{value:.0f}" for value in values)))
+            parts.append(f"{kind} " + form.format(*(f"{value:.0f}" for value in values)) + (_growth(run) if kind == "vision" else ""))
     shared = dig(run.recipe, "run.tokenizers")
     return el("span", "tokenizers: " + ", ".join(parts) + (f" (from {shared})" if shared else "")) if parts else None
+
+
+def _growth(run: RunRecord) -> str:
+    """How many bits were on and when, where they grew."""
+    start, stages = number(dig(run.recipe, "train.bits")), dig(run.recipe, "train.stages")
+    if start is None or not isinstance(stages, list):
+        return ""
+    later = [(number(dig(stage, "from_step")), number(dig(stage, "bits"))) for stage in stages]
+    told = [f"{start:.0f}", *(f"{bits:.0f} from step {step:,.0f}" for step, bits in later if step is not None and bits is not None)]
+    return f" ({', '.join(told)})"
 
 
 def _origin(run: RunRecord) -> Html | None:

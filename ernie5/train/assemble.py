@@ -19,6 +19,7 @@ from ernie5.data_pipelines.mixture import Mixture
 from ernie5.data_pipelines.quarantine import Quarantine
 from ernie5.data_pipelines.text_dropout import TextDropout
 from ernie5.generate.generator import Bounds, Generator
+from ernie5.model.bit_growth import begin_with
 from ernie5.model.config import Vocabulary
 from ernie5.model.count import ModelSize, count
 from ernie5.model.elastic_space import ElasticSpace
@@ -31,6 +32,7 @@ from ernie5.recipe import Recipe
 from ernie5.run.parts import load_part
 from ernie5.tokenizers.remote.tokenizers import RemoteAudio, RemoteText, RemoteVision
 from ernie5.tokenizers.vision.understanding import UnderstandingEncoder
+from ernie5.train.bit_growth import check_growth
 from ernie5.train.optimizer import make_optimizer
 from ernie5.train.prepare import Corpus, served_tokenizer
 from ernie5.train.training import Objective, Training
@@ -45,8 +47,9 @@ def vocabulary_of(recipe: Recipe, tokenizers: Tokenizers) -> Vocabulary:
     )
 
 
-def widths_of(vocabulary: Vocabulary, pack: bool = False) -> Widths:
-    return Widths(vocabulary.bits, vocabulary.num_codebooks, vocabulary.feature_dim, vocabulary.patch, pack, vocabulary.speaker_dim)
+def widths_of(vocabulary: Vocabulary, pack: bool = False, bits: int | None = None) -> Widths:
+    """What batches hold when `bits` bits of a vision token are on; None = all. `pack`: understanding reads of all sizes together."""
+    return Widths(bits or vocabulary.bits, vocabulary.num_codebooks, vocabulary.feature_dim, vocabulary.patch, pack, vocabulary.speaker_dim)
 
 
 def build_model(recipe: Recipe, vocabulary: Vocabulary) -> UnifiedTransformer:
@@ -54,7 +57,10 @@ def build_model(recipe: Recipe, vocabulary: Vocabulary) -> UnifiedTransformer:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.run.seed)  # a user's own modules draw from the global stream
         understanding = UnderstandingEncoder(recipe.understanding, vocabulary.feature_dim, recipe.model.dim)
-        return UnifiedTransformer(recipe.model, vocabulary, understanding, recipe.run.seed)
+        model = UnifiedTransformer(recipe.model, vocabulary, understanding, recipe.run.seed)
+    if recipe.train.bits is not None:
+        begin_with(model, recipe.train.bits)
+    return model
 
 
 def planned_vocabulary(recipe: Recipe) -> Vocabulary:
@@ -92,15 +98,16 @@ def grouping_of(recipe: Recipe, tokenizers: Tokenizers) -> Grouping:
     )
 
 
-def build_generator(recipe: Recipe, tokenizers: Tokenizers, model: UnifiedTransformer) -> Generator:
-    """Generation within the sizes that the recipe trains on."""
+def build_generator(recipe: Recipe, tokenizers: Tokenizers, model: UnifiedTransformer, bits: int | None) -> Generator:
+    """Generation within the sizes that the recipe trains on, of the bits that are on (`train.bits_at`)."""
     limits, vision = recipe.data.limits, tokenizers.vision
     bounds = Bounds(
         grid=(limits.image_size.height // vision.stride, limits.image_size.width // vision.stride),
         latent_frames=1 + (limits.num_frames - 1) // vision.temporal_stride,
         codec_frames=round(limits.audio_seconds * tokenizers.audio.frame_rate_hz),
     )
-    return Generator(model, tokenizers, grouping_of(recipe, tokenizers), widths_of(model.vocabulary, recipe.understanding.pack), bounds)
+    widths = widths_of(model.vocabulary, recipe.understanding.pack, bits)
+    return Generator(model, tokenizers, grouping_of(recipe, tokenizers), widths, bounds)
 
 
 def mixture_of(recipe: Recipe, sizes: dict[str, int]) -> Mixture:
@@ -134,8 +141,8 @@ def layout_of(recipe: Recipe, tokenizers: Tokenizers) -> str:
 
 
 def check_sizes(recipe: Recipe, tokenizers: Tokenizers) -> None:
-    """ValueError when the vision tokenizer was not trained for one of the sizes that images may get, or its cells are no patches, or the
-    model is too shallow for a served audio tokenizer.
+    """ValueError when the vision tokenizer has fewer bits than the run switches on, was not trained for a size that images may get, or has
+    cells that are no patches, and when the model is too shallow for a served audio tokenizer.
     """
     if "audio" in recipe.tokenizers.services:
         recipe.check_levels(tokenizers.audio.num_codebooks)
@@ -143,6 +150,7 @@ def check_sizes(recipe: Recipe, tokenizers: Tokenizers) -> None:
     if vision.stride != patch:
         raise ValueError(f"understanding.patch = {patch} must be the stride of the vision tokenizer, {vision.stride}: a patch is seen by "
                          f"both; use understanding.patch = {vision.stride}")
+    check_growth(recipe.train, vision.quantizer.bits)
     recipe.data.augment.check(recipe.data.limits.image_size, vision.stride)
     for i, size in enumerate(recipe.data.augment.aspect_buckets):
         try:

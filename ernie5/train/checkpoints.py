@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ernie5.data_pipelines.encode import Tokenizers
+from ernie5.recipe import Recipe
 from ernie5.run.checkpoint import Checkpoint, CheckpointError, latest_checkpoint, load_checkpoint
 from ernie5.run.folder import RunFolder
 from ernie5.run.team import ALONE, Team
@@ -38,6 +39,7 @@ def start(run: Training, corpus: Corpus, folder: RunFolder, prints: dict[str, st
         log.info("going on after step %d", own.step)
     elif settings.start_from is not None:
         origin = find_checkpoint(settings.start_from, team)
+        check_bits(corpus.recipe, origin, origin.step + 1 if settings.start_load == "all" else 1)
         if settings.start_load == "all":
             restore(run, origin, corpus, prints)
         else:
@@ -60,6 +62,14 @@ def restore(run: Training, saved: Checkpoint, corpus: Corpus, prints: dict[str, 
     for name in corpus.sources.keys() - state["sources"].keys():
         log.info("the source %s is new since step %d; it is drawn from its beginning", name, saved.step)
     run.restore(saved, state["training"])
+
+
+def check_bits(recipe: Recipe, origin: Checkpoint, step: int) -> None:
+    """ValueError when the run, beginning with this step, would have fewer bits on than the checkpoint that it starts from."""
+    before, now = origin.state.get("bits"), recipe.train.bits_at(step)
+    if isinstance(before, int) and now is not None and now < before:
+        raise ValueError(f"run.start_from = {recipe.run.start_from} has {before} bits of a vision token on, and in step {step} of this run "
+                         f"{now} would be: bits are only switched on; use train.bits = {before} or more, or null")
 
 
 def find_run(spec: str | Path) -> tuple[RunFolder, int | None]:

@@ -56,7 +56,8 @@ def evaluated_step(folder: RunFolder) -> int | None:
 
 def evaluate_model(model: UnifiedTransformer, recipe: Recipe, folder: RunFolder, out: Path, step: int) -> dict:
     """Evaluate a model in training."""
-    return evaluate(build_generator(recipe, load_tokenizers(recipe), model), recipe, folder, out, step)
+    generator = build_generator(recipe, load_tokenizers(recipe), model, recipe.train.bits_at(step))
+    return evaluate(generator, recipe, folder, out, step)
 
 
 def evaluate(generator: Generator, recipe: Recipe, folder: RunFolder, out: Path, step: int, n: int | None = None) -> dict:

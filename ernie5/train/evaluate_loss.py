@@ -8,7 +8,8 @@ Letters: m targets, V ids, d bits, Q codebooks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from ernie5.generate.generator import Generator
 from ernie5.model.unified_transformer import UnifiedTransformer
 from ernie5.objectives.modality_weights import Weights
 from ernie5.objectives.next_group import TargetCounts, next_group_loss
+from ernie5.objectives.next_scale import bit_losses
 from ernie5.recipe import Recipe
 from ernie5.run.folder import RunFolder
 from ernie5.sequence import PackedSequence
@@ -32,21 +34,26 @@ def heldout_batches(recipe: Recipe, folder: RunFolder, generator: Generator, at_
 
 
 def heldout_loss(recipe: Recipe, folder: RunFolder, generator: Generator, at_most: int) -> dict[str, float]:
-    """`text`, `vision`, `audio` (nats per token, bit, code) and `marginal/…` beside each."""
-    return loss_on(generator.model, list(heldout_batches(recipe, folder, generator, at_most)))
+    """`text`, `vision`, `audio` (nats per token, bit, code), `marginal/…` beside each; for a series of bits `vision/bits 1-8` …"""
+    return loss_on(generator.model, list(heldout_batches(recipe, folder, generator, at_most)), recipe.tokenizers.vision.bit_series)
 
 
 @torch.no_grad()
-def loss_on(model: UnifiedTransformer, batches: list[PackedSequence]) -> dict[str, float]:
-    """The same for batches at hand, so that several models can be held against them."""
+def loss_on(model: UnifiedTransformer, batches: list[PackedSequence], series: Sequence[int] = ()) -> dict[str, float]:
+    """The same for batches at hand, so that several models can be held against them. `series`: widths whose bits are told apart."""
     device = next(model.parameters()).device
     counts = sum((TargetCounts.of(b) for b in batches), start=TargetCounts(0.0, 0.0, 0.0, 0.0))
-    summed = torch.zeros(5, device=device)
+    summed, by_bit = torch.zeros(5, device=device), torch.zeros(batches[0].vision_target.shape[1] if batches else 0, device=device)
     for batch in batches:
         moved = batch.to(device)
-        summed += next_group_loss(model(moved), model.heads, moved, counts, Weights()).detached()
+        hidden = model(moved)
+        summed += next_group_loss(hidden, model.heads, moved, counts, Weights()).detached()
+        if series and hidden.vision is not None:
+            by_bit += (moved.vision_weight @ bit_losses(model.heads.vision(hidden.vision), moved.vision_target)) / max(counts.vision, 1e-9)
     _, text, multi_token, vision, audio = summed.tolist()
     losses = {"text": text, "multi_token": multi_token, "vision": vision, "audio": audio}
+    edges = [0, *(width for width in series if width <= len(by_bit))]
+    losses |= {f"vision/bits {low + 1}-{high}": float(by_bit[low:high].mean()) for low, high in pairwise(edges)}
     return losses | {f"marginal/{name}": value for name, value in marginals(batches).items()}
 
 

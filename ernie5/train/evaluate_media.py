@@ -22,6 +22,7 @@ from ernie5.generate.choose import Sampling
 from ernie5.generate.generator import Generator
 from ernie5.run.progress import Progress
 from ernie5.sequence import Modality, Sample, Segment
+from ernie5.tokenizers.vision.bit_series import first_bits
 from ernie5.train.prepare import Corpus
 
 log = logging.getLogger(__name__)
@@ -96,11 +97,11 @@ def judge_all(kind: str, media: Sequence[Tensor]) -> list[dict[str, str]]:
 
 
 def reconstruct(generator: Generator, segment: Segment) -> Tensor:
-    """A real medium through its tokenizer and back."""
+    """A real medium through its tokenizer and back, in the bits that are on."""
     if segment.modality is Modality.AUDIO:
         return generator.tokenizers.audio.decode(generator.tokenizers.audio.encode(segment.media))
     vision = generator.tokenizers.vision
-    return vision.decode(vision.quantizer.encode(vision.encode(segment.media).latent).total)
+    return vision.decode(first_bits(vision.quantizer.encode(vision.encode(segment.media).latent).total, generator.widths.bits))
 
 
 def chunks(items: Sequence, size: int) -> Iterator[Sequence]:

@@ -11,7 +11,10 @@ from ernie5.parallel.world import World
 from ernie5.recipe import Recipe
 from ernie5.run.checkpoint import list_steps
 from ernie5.run.folder import RunFolder
+from ernie5.tokenizers.vision.config import VisionTokenizerConfig
+from ernie5.train.bit_growth import growth_words, unseen_widths
 from ernie5.train.prepare import missing_tokenizers
+from ernie5.train.steps import TrainConfig
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +34,7 @@ def first_screen(recipe: Recipe, folder: RunFolder, world: World) -> None:
         f"{size.total / 1e6:.1f} M parameters, {size.active / 1e6:.1f} M active per token",
         f"training   {recipe.train.steps} steps of {tokens:,} positions on {world.size} process(es), {world.device.type}, "
         f"{torch.get_num_threads()} threads",
+        *growth_lines(recipe.train, recipe.tokenizers.vision),
         *elastic_lines(recipe.elastic),
         f"tokenizers {'all there' if not missing else 'to train first: ' + ', '.join(missing)}",
         *(f"           {kind} served at {', '.join(map(str, recipe.tokenizers.addresses(kind)))}" for kind in recipe.tokenizers.services),
@@ -39,6 +43,13 @@ def first_screen(recipe: Recipe, folder: RunFolder, world: World) -> None:
     ]
     for line in lines:
         log.info("%s", line)
+
+
+def growth_lines(train: TrainConfig, vision: VisionTokenizerConfig) -> list[str]:
+    """How many bits of a vision token are on and when; nothing where all of them always are."""
+    told, unseen = growth_words(train, vision.bits), unseen_widths(train, vision.bits, vision.bit_series)
+    hint = f"; tokenizers.vision.bit_series = {[*unseen, vision.bits]} would teach the decoder to show fewer" if unseen else ""
+    return [f"bits       {told} in a vision token{hint}"] if told else []
 
 
 def elastic_lines(elastic: ElasticConfig) -> list[str]:

@@ -33,4 +33,4 @@ def load_run(spec: str | Path, device: str = "auto") -> tuple[Recipe, UnifiedTra
     model = build_model(recipe, vocabulary_of(recipe, tokenizers))
     model.load_state_dict(model_tensors({name: saved.read(name) for name in WeightsOnly(saved).shapes}))
     model = model.to(World.join(device).device).eval()
-    return recipe, model, build_generator(recipe, tokenizers, model), saved
+    return recipe, model, build_generator(recipe, tokenizers, model, recipe.train.bits_at(saved.step)), saved

@@ -81,7 +81,10 @@ def train_step(run: Training, config: TrainConfig, world: World) -> dict:
     """One global step; the metrics of metrics.py and `step_tokens`."""
     slots, elastic = run.elastic.config.slots, run.elastic.config.on
     then = shape_of_step(config, run.step + 1, run.engine.data_size, slots) if config.prepares_ahead else None
-    batch = run.loader.next(shape_of_step(config, run.step, run.engine.data_size, slots), then)
+    shape, bits = shape_of_step(config, run.step, run.engine.data_size, slots), config.bits_at(run.step - 1)
+    batch = run.loader.next(shape, then)
+    if bits is not None and shape.bits is not None and bits != shape.bits:
+        run.modality_weights.more_bits(bits, shape.bits)
     drawn = draw(run.elastic, batch, run.seed, run.step, world.device)
     counts, tokens = global_counts(run, drawn.micro_batches, world)
     run.objective.begin(counts, run.modality_weights.weights())
@@ -92,7 +95,7 @@ def train_step(run: Training, config: TrainConfig, world: World) -> dict:
     run.tokens += tokens
     metrics: dict = step_metrics(run.step, losses, result, lr, run.tokens, load.sum(dim=1))
     metrics |= elastic_metrics(drawn.submodels, run.model.config)
-    metrics |= {f"data/{name}": count for name, count in batch.drawn.items()}
+    metrics |= {f"data/{name}": count for name, count in batch.drawn.items()} | ({} if shape.bits is None else {"bits": shape.bits})
     if result.skipped:
         metrics["sample_ids"] = list(batch.sample_ids)
     else:

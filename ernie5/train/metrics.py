@@ -2,7 +2,8 @@
 
 `step`, `loss/*`, `grad_norm`, `lr`, `tokens` (seen so far), `tokens_per_s`, `router/max_load` (most loaded expert / mean, worst layer),
 `router/dead` and `router/overloaded` (experts), `elastic/layers`, `elastic/experts`, `elastic/top_k` (means over the sub-models of the
-step), `data/SOURCE` and `data/INPUT->OUTPUT` (samples drawn so far), `skipped`, and `sample_ids` on a skipped step. Ours.
+step), `data/SOURCE` and `data/INPUT->OUTPUT` (samples drawn so far), `bits` (of a vision token, where `train.bits` is set), `skipped`, and
+`sample_ids` on a skipped step. Ours.
 """
 
 from __future__ import annotations

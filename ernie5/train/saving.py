@@ -47,7 +47,8 @@ class Saving:
         parts = run.shards() if self.snapshot is None else self.snapshot.take(run.shards())
         sources = {name: source.fingerprints for name, source in self.corpus.sources.items()}
         state: dict[str, Any] = {
-            "training": deepcopy(run.state()), "tokenizers": self.prints, "sources": sources, "lineage": recipe.run.start_from}
+            "training": deepcopy(run.state()), "tokenizers": self.prints, "sources": sources, "lineage": recipe.run.start_from,
+            "bits": recipe.train.bits_at(run.step) or run.model.vocabulary.bits}
         write = partial(
             save_checkpoint, self.folder.checkpoints, run.step, parts, state, run_id=recipe.run.name, fingerprint=fingerprint(recipe),
             keep_last=recipe.train.keep_last, team=self.team, attempt=f"{moment:x}", patience=self.patience)

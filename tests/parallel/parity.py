@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from tiny_world import SMALL, batch, small_model
+from tiny_world import BITS, SMALL, batch, small_model
 
 from ernie5.config import load_config
 from ernie5.data_pipelines.history import HistoryConfig
+from ernie5.model.bit_growth import begin_with
 from ernie5.model.config import ModelConfig
 from ernie5.model.elastic import FULL, SubModel, touched
 from ernie5.model.router_balance import RouterBalance
@@ -54,8 +55,11 @@ def plan_of(settings: dict) -> ParallelPlan:
     return load_config(ParallelPlan, settings, [])
 
 
-def make_engine(world: World, settings: dict, elastic: bool, model: ModelConfig = MODEL, clip: float = 1.0) -> Engine:
+def make_engine(
+    world: World, settings: dict, elastic: bool, model: ModelConfig = MODEL, clip: float = 1.0, bits: tuple[int, ...] = (BITS,)
+) -> Engine:
     built = small_model(model).to(world.device)
+    begin_with(built, bits[0])
     optimizer = partial(make_optimizer, config=OptimizerConfig())
     return build_engine(plan_of(settings), built, optimizer, world, StepConfig(clip, False, elastic))
 
@@ -63,12 +67,15 @@ def make_engine(world: World, settings: dict, elastic: bool, model: ModelConfig 
 Ran = tuple[torch.Tensor, tuple[float, ...], torch.Tensor]
 
 
-def run_steps(engine: Engine, steps: range, elastic: bool, model: ModelConfig = MODEL) -> Ran:
-    """Losses, norms and the last step's router counts of these steps; every micro-batch is one row."""
+def run_steps(engine: Engine, steps: range, elastic: bool, model: ModelConfig = MODEL, bits: tuple[int, ...] = (BITS,)) -> Ran:
+    """Losses, norms and the last step's router counts of these steps; every micro-batch is one row. `bits` that are on, by step; the last
+    number for all that follow.
+    """
     objective, balance = Objective(NextGroupLoss(), engine.model), RouterBalance(engine.model, speed=0.01)
     losses, norms, load = [], [], torch.zeros(0)
     for step in steps:
-        packed = [batch([row], length=LENGTH, seed=10 * step + i, history=HistoryConfig()) for i, row in enumerate(ROWS)]
+        on = bits[min(step, len(bits) - 1)]
+        packed = [batch([row], length=LENGTH, seed=10 * step + i, history=HistoryConfig(), bits=on) for i, row in enumerate(ROWS)]
         slots = two_slots(step) if elastic else (FULL,)
         share = len(packed) // (len(slots) * engine.data_size)
         mine = [MicroBatch(packed[(slot * engine.data_size + engine.data_rank) * share + i].to(engine.world.device), submodel)
@@ -85,18 +92,19 @@ def run_steps(engine: Engine, steps: range, elastic: bool, model: ModelConfig = 
 
 
 def train(world: World, settings: dict, elastic: bool = False, steps: int = 5, start: dict[str, torch.Tensor] | None = None,
-          first: int = 0, model: ModelConfig = MODEL) -> Trained:
+          first: int = 0, model: ModelConfig = MODEL, bits: tuple[int, ...] = (BITS,)) -> Trained:
     """`steps` steps from step `first` on, from the state `start` if there is one."""
-    engine = make_engine(world, settings, elastic, model)
+    engine = make_engine(world, settings, elastic, model, bits=bits)
     if start is not None:
         engine.load(InMemory(start))
-    losses, norms, load = run_steps(engine, range(first, first + steps), elastic, model)
+    losses, norms, load = run_steps(engine, range(first, first + steps), elastic, model, bits)
     return Trained(losses, norms, load, tuple(Shard(s.name, s.shape, s.at, s.data.clone()) for s in engine.shards()))
 
 
-def alone(elastic: bool = False, steps: int = 5, start: dict[str, torch.Tensor] | None = None, first: int = 0) -> Trained:
+def alone(elastic: bool = False, steps: int = 5, start: dict[str, torch.Tensor] | None = None, first: int = 0,
+          bits: tuple[int, ...] = (BITS,)) -> Trained:
     """The reference: one process."""
-    return train(World(0, 1, torch.device("cpu")), {}, elastic, steps, start, first)
+    return train(World(0, 1, torch.device("cpu")), {}, elastic, steps, start, first, bits=bits)
 
 
 def whole(ranks: list[Trained]) -> dict[str, torch.Tensor]:

@@ -85,7 +85,7 @@ def test_held_out_batches_know_nothing_of_it(micro) -> None:
     for more in ((), (*DRAWN, "data.augment.aspect_buckets=[{height: 16, width: 32}]")):
         recipe = micro_recipe(micro.folder, None, *more)
         tokenizers = load_tokenizers(recipe)
-        generator = build_generator(recipe, tokenizers, build_model(recipe, vocabulary_of(recipe, tokenizers)))
+        generator = build_generator(recipe, tokenizers, build_model(recipe, vocabulary_of(recipe, tokenizers)), None)
         batches.append(list(heldout_batches(recipe, RunFolder(micro.folder), generator, 6)))
     for one, other in zip(*batches, strict=True):
         assert one.sample_ids == other.sample_ids and torch.equal(one.text, other.text)

@@ -29,7 +29,7 @@ def test_batch_ramp_grows_in_whole_units() -> None:
 
 def test_stages_change_length_and_rows() -> None:
     config = TrainConfig(rows=8, length=128, stages=(StageConfig(from_step=5, length=256, rows=4, weights={"text": 0.0}),))
-    assert shape_of_step(config, 4, 1) == (8, 128, 8, (), 1, None)
-    assert shape_of_step(config, 5, 2) == (4, 256, 2, (("text", 0.0),), 1, None)
+    assert shape_of_step(config, 4, 1) == (8, 128, 8, (), 1, None, None)
+    assert shape_of_step(config, 5, 2) == (4, 256, 2, (("text", 0.0),), 1, None, None)
     with pytest.raises(ValueError, match="train.stages"):
         replace(config, stages=(StageConfig(5), StageConfig(2))).check()

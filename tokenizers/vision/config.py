@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ernie5.tokenizers.vision.bit_series import check_series
 from ernie5.tokenizers.vision.causal_autoencoder import AutoencoderConfig
 
 
@@ -14,6 +15,7 @@ class VisionTokenizerConfig:
     channels: tuple[int, ...] = (16, 32, 64)
     blocks: tuple[int, ...] = (0, 1, 1)   # residual blocks of each level
     bits: int = 16
+    bit_series: tuple[int, ...] = ()      # widths that the decoder learns to show, the last is `bits`; () = all bits alone
     temporal_stride: int = 4
     time_kernel: int = 3                  # latent frames that a convolution of the lowest level sees
 
@@ -39,6 +41,7 @@ class VisionTokenizerConfig:
 
     def __post_init__(self) -> None:
         _ = self.autoencoder  # sizes are checked there
+        check_series(self.bit_series, self.bits)
         if self.temporal_stride < 2:
             raise ValueError(f"temporal_stride = {self.temporal_stride} must be 2 or more; use 4")
         if not 0 < self.clip_share < 1:

@@ -19,6 +19,7 @@ from ernie5.run.random_streams import torch_generator
 from ernie5.tokenizers.fit import Saves, fit
 from ernie5.tokenizers.muon import MuonWithAdamW, flat_then_linear
 from ernie5.tokenizers.vision.batches import MediaBatches
+from ernie5.tokenizers.vision.bit_series import draw_width, first_bits
 from ernie5.tokenizers.vision.causal_autoencoder import CausalAutoencoder, inflate
 from ernie5.tokenizers.vision.config import VisionTokenizerConfig
 from ernie5.tokenizers.vision.generation import GenerationTokenizerConfig, VisionGenerationTokenizer, check_media, to_float
@@ -83,7 +84,8 @@ class Stage:
         self.model.train()
         media = [to_float(source.draw(step)) for source in self.sources]
         statistics = {name: buffer.clone() for name, buffer in self.parts.named_buffers()}  # the forward pass moves them
-        loss = training_loss(self.config, self.model, self.quantizer, media, self.shares)
+        width = draw_width(self.config.bit_series, self.sources[0].seed, self.sources[0].purpose, step)
+        loss = training_loss(self.config, self.model, self.quantizer, media, self.shares, width)
         self.optimizer.zero_grad()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm)
@@ -106,17 +108,19 @@ class Stage:
 
 def training_loss(
     config: VisionTokenizerConfig, model: CausalAutoencoder, quantizer: MultiscaleResidualQuantizer,
-    media: list[Tensor], shares: list[float],
+    media: list[Tensor], shares: list[float], width: int | None = None,
 ) -> Tensor:
-    """The loss of batches `n t c h w` (one per kind of media), each with its share. Moves the quantizer's statistics."""
+    """The loss of batches `n t c h w` (one per kind of media), each with its share. Moves the quantizer's statistics. `width`: the decoder
+    reads the first so many bits (bit_series.py), None = all.
+    """
     if len({pixels.shape[-2:] for pixels in media}) > 1:  # different latent grids cannot be one batch
-        return torch.stack([training_loss(config, model, quantizer, [m], [s]) for m, s in zip(media, shares, strict=True)]).sum()
+        return torch.stack([training_loss(config, model, quantizer, [m], [s], width) for m, s in zip(media, shares, strict=True)]).sum()
     features = [model.features(pixels) for pixels in media]                               # n t' c h' w'
     frames = [f.flatten(0, 1) for f in features]                                          # (n t') c h' w'
     sizes = [len(x) for x in frames]
     latent = model.latent(torch.cat(frames)[:, None])[:, 0]                               # all (n t'), d h' w'
     total, soft = quantizer.quantize(latent)
-    read = latent + (total - latent).detach()
+    read = first_bits(latent + (total - latent).detach(), width or config.bits)
     loss = sum(shares) * (config.commitment * commitment_loss(latent, total) + config.balance * balance_loss(soft, sizes))
     for pixels, f, part, share in zip(media, features, read.split(sizes), shares, strict=True):
         output = model.decode(part.unflatten(0, f.shape[:2]))
