@@ -60,8 +60,14 @@ class ResidualQuantizer(nn.Module):
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
-        """int64 `n f Q` -> values float `n f d`."""
-        return torch.stack([F.embedding(c, e) for c, e in zip(codes.unbind(-1), self.codebooks, strict=True)]).sum(0)
+        """int64 `n f q`, the first q <= Q levels -> values float `n f d`."""
+        return torch.stack([F.embedding(c, e) for c, e in zip(codes.unbind(-1), self.codebooks, strict=False)]).sum(0)
+
+    @torch.no_grad()
+    def decode_first(self, codes: Tensor, levels: Tensor) -> Tensor:
+        """int64 `n f Q`, and how many levels count for each item, int64 `n` -> values float `n f d`."""
+        kept = [(levels > q).view(-1, 1, 1) * F.embedding(c, e) for q, (c, e) in enumerate(zip(codes.unbind(-1), self.codebooks, strict=True))]
+        return torch.stack(kept).sum(0)
 
     @torch.no_grad()
     def initialize(self, latents: Tensor, random: np.random.Generator) -> None:
