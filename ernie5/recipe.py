@@ -20,6 +20,8 @@ from ernie5.model.config import ModelConfig
 from ernie5.model.elastic_space import ElasticConfig
 from ernie5.parallel.plan import ParallelPlan
 from ernie5.parallel.workload import Workload
+from ernie5.tokenizers.audio.causal_config import CausalCodecConfig, CausalNetworkConfig
+from ernie5.tokenizers.audio.causal_training import CausalTraining
 from ernie5.tokenizers.audio.codec import AudioCodecConfig
 from ernie5.tokenizers.audio.train import AudioCodecTraining
 from ernie5.tokenizers.vision.config import VisionTokenizerConfig
@@ -100,10 +102,21 @@ class TextTokenizerConfig:
 
 @dataclass(frozen=True)
 class AudioTokenizerConfig:
-    """What the audio codec is, and how it is trained."""
+    """What the audio codec is, and how it is trained. `codec` says what its codes are (levels, sizes, rates), whatever the kind, and the
+    sizes of the spectral network; `causal` those of the causal one, which streams and takes recordings of any length.
+    """
 
+    kind: Literal["spectral", "causal"] = "spectral"
     codec: AudioCodecConfig = AudioCodecConfig()
     training: AudioCodecTraining = AudioCodecTraining()
+    causal: CausalNetworkConfig = CausalNetworkConfig()
+    causal_training: CausalTraining = CausalTraining()
+
+    @property
+    def causal_codec(self) -> CausalCodecConfig:
+        """The codec of the kind `causal`."""
+        codec = self.codec
+        return CausalCodecConfig(codec.num_codebooks, codec.codebook_size, codec.sample_rate_hz, codec.hop_samples, self.causal)
 
 
 @dataclass(frozen=True)
@@ -176,6 +189,8 @@ class Recipe:
         self.data.check(self.train.stages)
         if "vision" not in self.tokenizers.parts:
             self.data.augment.check(self.data.limits.image_size, self.tokenizers.vision.autoencoder.stride)
+        if self.tokenizers.audio.kind == "causal":
+            _ = self.tokenizers.audio.causal_codec  # sizes are checked there
         levels = self.tokenizers.audio.codec.num_codebooks
         if self.model.num_layers < levels:
             raise ValueError(f"model.num_layers = {self.model.num_layers} must be at least tokenizers.audio.codec.num_codebooks = {levels}")
