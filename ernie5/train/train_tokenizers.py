@@ -32,10 +32,10 @@ log = logging.getLogger(__name__)
 SAVES = "training"  # in the folder of an unfinished tokenizer
 
 
-def prepare(recipe: Recipe) -> None:
-    """Make everything that is missing. Called by one process; the others wait. Stopped: a signal came, and what was trained is saved."""
+def prepare(recipe: Recipe, only: str | None = None) -> None:
+    """Make everything that is missing, or one tokenizer `only`. Called by one process; the others wait. Stopped: a signal came, and what was trained is saved."""
     make_demo(recipe)
-    missing = missing_tokenizers(recipe)
+    missing = [kind for kind in missing_tokenizers(recipe) if only in (None, kind)]
     if "text" in missing:
         train_one(recipe, "text")
     heavy = [kind for kind in missing if kind != "text"]

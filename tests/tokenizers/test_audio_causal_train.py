@@ -17,7 +17,7 @@ from ernie5.tokenizers.audio.mel_scales import MelScales
 from ernie5.tokenizers.audio.recordings import Recordings
 from ernie5.tokenizers.fit import Saves
 
-NETWORK = CausalNetworkConfig(steps_per_frame=4, fft_size=640, latent_dim=8, dim=24, frame_dim=32, step_blocks=1)
+NETWORK = CausalNetworkConfig(steps_per_frame=4, fft_size=960, latent_dim=8, dim=24, frame_dim=32, step_blocks=1)
 SMALL = CausalCodecConfig(num_codebooks=3, codebook_size=16, network=NETWORK)
 SHORT = CausalTraining(num_steps=60, batch_size=8, crop_frames=4, warmup_steps=5, kmeans_latents=200, mel_windows=(512, 1024), device="cpu")
 CRITIC = AdversarialConfig(weight=0.1, start=3, ramp=2, feature_matching=1.0, channels=2)

@@ -21,13 +21,14 @@ from torch import Tensor, nn
 from ernie5.sequence import Modality
 from ernie5.tokenizers.audio.causal_config import CausalCodecConfig, CausalNetworkConfig
 from ernie5.tokenizers.audio.causal_network import Decoder, Encoder, Past
+from ernie5.tokenizers.audio.causal_phase import ContinuedPhase, LearnedPhase
 from ernie5.tokenizers.audio.causal_spectrogram import CausalSpectrogram
 from ernie5.tokenizers.audio.codec import CONFIG_FILE, WEIGHTS_FILE, fingerprint_of, load_weights, read_config
 from ernie5.tokenizers.audio.residual_quantizer import ResidualQuantizer
 from ernie5.tokenizers.audio.streams import StreamDecoder, StreamEncoder
 
 KIND = "causal"
-CHUNK_FRAMES = 512  # 41 s at a time
+FRAMES_AT_ONCE = 512  # 41 s
 
 
 class CausalCodec(nn.Module):
@@ -43,18 +44,20 @@ class CausalCodec(nn.Module):
         network = config.network
         self.spectrogram = CausalSpectrogram(network.fft_size, config.hop_samples // network.steps_per_frame, network.floor)
         self.encoder, self.decoder = Encoder(network, self.spectrogram), Decoder(network, self.spectrogram)
+        self.phase = (ContinuedPhase(self.spectrogram, network.phase_iterations) if network.phase == "continued"
+                      else LearnedPhase(self.spectrogram, network.dim))
         self.quantizer = ResidualQuantizer(config.num_codebooks, config.codebook_size, network.latent_dim)
 
     def encode(self, media: Tensor) -> Tensor:
         """Sound float `n` at `sample_rate_hz` -> codes int64 `f Q`, f = ceil(n / hop_samples)."""
         stream = self.stream_encoder()
-        codes = [stream.push(chunk) for chunk in media.split(CHUNK_FRAMES * self.config.hop_samples)] if media.ndim == 1 else []
+        codes = [stream.push(chunk) for chunk in media.split(FRAMES_AT_ONCE * self.config.hop_samples)] if media.ndim == 1 else []
         return torch.cat([*codes, stream.flush()]) if media.ndim == 1 else stream.push(media)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Codes int64 `f q`, q <= Q -> sound float `n` in [-1, 1], n = f * hop_samples."""
         stream = self.stream_decoder()
-        return torch.cat([*(stream.push(chunk) for chunk in codes.split(CHUNK_FRAMES)), stream.flush()])
+        return torch.cat([stream.push(codes), stream.flush()])
 
     def stream_encoder(self) -> StreamEncoder:
         """Sound in any pieces -> codes of every frame as soon as its last sample is there."""
@@ -72,11 +75,11 @@ class CausalCodec(nn.Module):
         return latents, [past_samples, past_encoder]
 
     def sounds(self, latents: Tensor, past: Past | None = None) -> tuple[Tensor, Past]:
-        """`n f d` -> the samples float `n s` that are complete by now, `latency_samples` late, and what is remembered (its last: the rest)."""
-        past_decoder, past_samples = past or (None, None)
-        _, spectra, past_decoder = self.decoder(latents, past_decoder)
-        samples, past_samples = self.spectrogram.sounds(spectra, past_samples)
-        return samples, [past_decoder, past_samples]
+        """`n f d` -> the samples float `n s` that are complete by now, `latency_samples` late, and what is remembered (at its end: the begun rest)."""
+        past_decoder, past_phase = past or (None, None)
+        features, compressed, past_decoder = self.decoder(latents, past_decoder)
+        samples, past_phase = self.phase(features, compressed, past_phase)
+        return samples, [past_decoder, past_phase]
 
     @property
     def fingerprint(self) -> str:

@@ -8,6 +8,7 @@ Report: §2.3.1 (12.5 Hz). Ours: everything else (the report does not say how it
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,8 @@ class CausalNetworkConfig:
     fft_size: int = 640           # window of a step; the decoder is fft_size - step samples late
     floor: float = 0.1            # magnitudes far below cost nothing
     phase_in: bool = False        # the encoder sees phases too: waveforms can be followed, for high bit rates
+    phase: Literal["continued", "learned"] = "continued"  # how magnitudes become sound (causal_phase.py)
+    phase_iterations: int = 4     # of the continued one, for each step
     latent_dim: int = 32
     dim: int = 160                # width per step
     step_blocks: int = 3          # convolutions over steps, on either side
@@ -33,12 +36,14 @@ class CausalNetworkConfig:
         for name in ("steps_per_frame", "latent_dim", "dim", "frame_dim", "step_window", "frame_window", "head_dim"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} = {getattr(self, name)} must be at least 1")
-        for name in ("step_blocks", "step_layers", "frame_blocks", "frame_layers"):
+        for name in ("step_blocks", "step_layers", "frame_blocks", "frame_layers", "phase_iterations"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} = {getattr(self, name)} must not be negative; 0 leaves them out")
         for width, layers in (("dim", "step_layers"), ("frame_dim", "frame_layers")):
             if getattr(self, layers) and getattr(self, width) % self.head_dim:
                 raise ValueError(f"head_dim = {self.head_dim} must divide {width} = {getattr(self, width)}, which has {layers}; use 64")
+        if self.phase not in ("continued", "learned"):
+            raise ValueError(f"phase = {self.phase!r} must be one of continued, learned")
         if self.floor <= 0:
             raise ValueError(f"floor = {self.floor} must be above 0; use 0.1")
 
@@ -61,10 +66,8 @@ class CausalCodecConfig:
         if self.hop_samples % steps:
             raise ValueError(f"steps_per_frame = {steps} must divide hop_samples = {self.hop_samples}; use 4 or 8")
         hop = self.hop_samples // steps
-        if window % (2 * hop) and (window % hop or window < 2 * hop):
-            raise ValueError(f"fft_size = {window} must be a multiple, 2 or more, of hop_samples / steps_per_frame = {hop}; use {4 * hop}")
-        if window % 2:
-            raise ValueError(f"fft_size = {window} must be even; use {4 * hop}")
+        if window % 2 or window % hop or window < 3 * hop:
+            raise ValueError(f"fft_size = {window} must be even and a multiple, 3 or more, of hop_samples / steps_per_frame = {hop}; use {4 * hop}")
         if window - hop > self.hop_samples:
             raise ValueError(f"fft_size = {window} must be at most hop_samples + one step = {self.hop_samples + hop}; use {4 * hop}")
 

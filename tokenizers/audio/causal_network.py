@@ -1,9 +1,8 @@
 """Encoder and decoder of the causal codec: short-time spectra -> latents at 12.5 Hz -> short-time spectra, never looking ahead.
 
     encoder   log(1 + |STFT|) -> width c per step -> causal stack -> the steps of a codec frame side by side -> width h -> causal stack -> d
-    decoder   d -> h -> causal stack -> the steps of the frame again -> causal stack -> magnitude and phase of every bin
-Phase is learned, as the angle of two numbers; the sound is the inverse transform. The latent is normalised to mean 0, variance 1.
-Magnitude and phase as the head: Vocos (arXiv 2306.00814). Ours: the rest.
+    decoder   d -> h -> causal stack -> the steps of the frame again -> causal stack -> log(1 + magnitude) of every bin -> sound (causal_phase.py)
+The latent is normalised to mean 0, variance 1, so that codebooks do not chase its scale. Ours: the report does not say how its codec is built.
 Letters: n sounds, s samples, f codec frames, t steps, k steps of a frame, b bins, c h widths, d latent width.
 """
 
@@ -54,7 +53,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latents -> spectra."""
+    """Latents -> magnitudes."""
 
     def __init__(self, config: CausalNetworkConfig, spectrogram: CausalSpectrogram) -> None:
         super().__init__()
@@ -64,17 +63,13 @@ class Decoder(nn.Module):
         self.frame_out = nn.Linear(config.frame_dim, config.dim * config.steps_per_frame)
         self.steps = stack(config.dim, config.step_blocks, config.step_layers, config.head_dim, config.step_window)
         self.magnitude_out = nn.Linear(config.dim, spectrogram.num_bins)
-        self.phase_out = nn.Linear(config.dim, 2 * spectrogram.num_bins)
 
     def forward(self, latents: Tensor, past: Past | None) -> tuple[Tensor, Tensor, Past]:
-        """float `n f d` -> compressed magnitudes float32 `n t b`, spectra complex `n t b`."""
+        """float `n f d` -> the last features `n t c`, compressed magnitudes float32 `n t b`."""
         past_latents, past_frames, past_steps = past or (None, None, None)
         x, past_latents = self.latent_in(latents, past_latents)
         x, past_frames = self.frames(x, past_frames)
         x = rearrange(self.frame_out(F.silu(x)), "n f (k c) -> n (f k) c", k=self.config.steps_per_frame)
         x, past_steps = self.steps(x, past_steps)
         x = F.silu(x)
-        compressed = self.magnitude_out(x).float()
-        real, imag = self.phase_out(x).float().chunk(2, -1)
-        scale = self.spectrogram.expand(compressed) * torch.rsqrt(real.square() + imag.square() + 1e-6)
-        return compressed, torch.complex(real * scale, imag * scale), [past_latents, past_frames, past_steps]
+        return x, self.magnitude_out(x).float(), [past_latents, past_frames, past_steps]

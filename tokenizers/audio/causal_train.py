@@ -90,7 +90,7 @@ class CausalTrainee:
         loss = torch.stack(list(parts.values())).sum()
         wanted = loss
         if self.adversary:
-            wanted = loss + self.adversary.decoder_loss(sounds, decoded, loss, self.codec.decoder.phase_out.weight, step)
+            wanted = loss + self.adversary.decoder_loss(sounds, decoded, loss, self.codec.decoder.magnitude_out.weight, step)
         self.optimizer.zero_grad()
         wanted.backward()
         norm = nn.utils.get_total_norm(p.grad for p in self.parts.parameters() if p.grad is not None)
@@ -120,21 +120,25 @@ class CausalTrainee:
             self.adversary.load({name.removeprefix("critic."): value for name, value in tensors.items() if name.startswith("critic.")})
 
     def _losses(self, sounds: Tensor, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """The decoded sounds, and every loss times its weight."""
+        """The decoded sounds (where a loss hears them), and every loss times its weight."""
         training, codec = self.training, self.codec
         spectra, _ = codec.spectrogram.spectra(sounds, None)                            # n t b
         with self._precision():
             latents, _ = codec.encoder(spectra, None)                                   # n f d, float32
-        values, parts = latents, {}
+        values: Tensor = latents
+        parts: dict[str, Tensor] = {}
         if step >= self.first_quantized:
             values, parts = self._quantized(latents, sounds, step)
         with self._precision():
-            compressed, predicted, _ = codec.decoder(values, None)
-        complete, rest = codec.spectrogram.sounds(predicted, None)
-        decoded = torch.cat([complete[:, codec.spectrogram.latency:], codec.spectrogram.last(rest)], 1)
+            features, compressed, _ = codec.decoder(values, None)
         target = codec.spectrogram.compress(magnitudes_of(spectra))
         parts["spectrum"] = training.spectrum_weight * losses.magnitude_loss(compressed, target)
-        parts["mel"] = training.mel_weight * self.mel.loss(decoded, sounds)
+        if not training.hears:
+            return sounds, parts
+        complete, rest = codec.spectrogram.sounds(codec.phase.taught(features, compressed, spectra), None)
+        decoded = torch.cat([complete[:, codec.spectrogram.latency:], codec.spectrogram.last(rest)], 1)
+        if training.mel_weight:
+            parts["mel"] = training.mel_weight * self.mel.loss(decoded, sounds)
         if training.wave_weight:
             parts["wave"] = training.wave_weight * losses.wave_loss(decoded, sounds)
         return decoded, parts

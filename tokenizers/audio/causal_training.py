@@ -27,7 +27,7 @@ class CausalTraining:
     dropout_share: float = 0.5            # of the sounds, that are decoded from a random number of levels
     loudness_db: tuple[float, float] = (-35.0, -15.0)  # of every piece, drawn; below full scale
     spectrum_weight: float = 1.0          # of the predicted magnitudes
-    mel_weight: float = 1.0               # of the decoded sound, at every window
+    mel_weight: float = 0.0               # of the decoded sound, at every window; a learned phase needs it
     mel_windows: tuple[int, ...] = (256, 512, 1024, 2048)
     wave_weight: float = 0.0
     commitment_weight: float = 0.25
@@ -41,6 +41,11 @@ class CausalTraining:
     device: Literal["auto", "cpu", "cuda"] = "auto"      # auto: a GPU where there is one
     bf16: bool = False                    # of the network; transforms, codes and losses stay float32
     cache_mib: int = 1024                 # of decoded recordings
+
+    @property
+    def hears(self) -> bool:
+        """Whether a loss compares sounds."""
+        return bool(self.mel_weight or self.wave_weight or self.adversarial.weight)
 
     def __post_init__(self) -> None:
         for name in ("num_steps", "batch_size", "crop_frames", "kmeans_latents", "cache_mib"):

@@ -67,16 +67,18 @@ class StreamDecoder:
         if not len(codes):
             return torch.empty(0)
         latents = self.codec.quantizer.decode(codes.long().to(self.codec.quantizer.codebooks.device)[None])
-        begins = self.past is None
-        samples, self.past = self.codec.sounds(latents, self.past)
-        return samples[0, self.codec.config.latency_samples if begins else 0:].clamp(-1, 1).cpu()
+        begins, pieces = self.past is None, []
+        for piece in latents.split(self.codec.phase.frames_at_once, 1):
+            samples, self.past = self.codec.sounds(piece, self.past)
+            pieces.append(samples[0])
+        return torch.cat(pieces)[self.codec.config.latency_samples if begins else 0:].clamp(-1, 1).cpu()
 
     @torch.no_grad()
     def flush(self) -> Tensor:
         """The last `latency_samples` of the sound; nothing where nothing was pushed."""
         if self.past is None:
             return torch.empty(0)
-        rest, self.past = self.past[-1], None
+        rest, self.past = self.past[-1][-1], None
         return self.codec.spectrogram.last(rest)[0].clamp(-1, 1).cpu()
 
 
