@@ -1,4 +1,4 @@
-"""The causal audio codec on real recordings: which ones, how it streams, and what it costs. Quality: `ernie5 tokenizer eval` (last command).
+"""The causal audio codec on real recordings: which ones, how it streams, what it costs. Quality: `ernie5 tokenizer eval` (last command).
 
     W=/tmp/audio_codec;  python docs/benchmarks/audio_codec.py data $W
     ernie5 tokenizer train recipes/tokenizers/audio_tiny.yaml --only audio run.dir=$W/causal \
@@ -6,7 +6,7 @@
     python docs/benchmarks/audio_codec.py streams $W/causal/tokenizers/audio $W/heldout
     ernie5 tokenizer eval $W/causal/tokenizers/audio $W/heldout
 
-`data` fetches three Debian packages with apt-get (a Debian machine; nothing is installed): telephone prompts read by one voice (G.722, 16 kHz),
+`data` fetches three Debian packages with apt-get (a Debian machine; nothing is installed): prompts read by one voice (G.722, 16 kHz),
 letters and syllables in many languages (Ogg), channel names (WAV). Every tenth recording, by a checksum of its name, is held out.
 `streams` encodes and decodes held-out recordings whole and in pieces, on one thread, changes what comes later, and times both.
 """
@@ -27,8 +27,8 @@ import torch
 
 from ernie5.data_pipelines.decode_audio import decode_audio
 from ernie5.data_pipelines.media_limits import MediaLimits
-from ernie5.data_pipelines.sources import open_source
 from ernie5.data_pipelines.source_config import SourceConfig
+from ernie5.data_pipelines.sources import open_source
 from ernie5.data_pipelines.write_shards import Member, ShardWriter
 from ernie5.sequence import Modality
 from ernie5.tokenizers.audio.causal_codec import CausalCodec

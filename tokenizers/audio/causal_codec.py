@@ -1,6 +1,6 @@
 """The causal audio tokenizer: a waveform as Q codes per 80 ms, at 16 or 24 kHz, of a sound that may still go on.
 
-    encode   sound, padded to whole frames -> spectra -> latents -> residual quantization -> codes f Q      frame f hears no sample after its own
+    encode   sound, padded to whole frames -> spectra -> latents -> quantization -> codes f Q      frame f hears no sample after its own
     decode   codes f q, q <= Q: the first q levels alone -> sum of their vectors -> spectra -> sound
 Both are the streams (streams.py) run to their end, so a stream gives what the whole gives, and memory is bounded for any length.
 Saved as `config.json` + `weights.safetensors`; `fingerprint` names exactly these two.
@@ -75,7 +75,9 @@ class CausalCodec(nn.Module):
         return latents, [past_samples, past_encoder]
 
     def sounds(self, latents: Tensor, past: Past | None = None) -> tuple[Tensor, Past]:
-        """`n f d` -> the samples float `n s` that are complete by now, `latency_samples` late, and what is remembered (at its end: the begun rest)."""
+        """`n f d` -> the samples float `n s` that are complete by now, `latency_samples` late, and what is remembered (at its end: the
+        begun rest).
+        """
         past_decoder, past_phase = past or (None, None)
         features, compressed, past_decoder = self.decoder(latents, past_decoder)
         samples, past_phase = self.phase(features, compressed, past_phase)

@@ -67,7 +67,8 @@ class CausalCodecConfig:
             raise ValueError(f"steps_per_frame = {steps} must divide hop_samples = {self.hop_samples}; use 4 or 8")
         hop = self.hop_samples // steps
         if window % 2 or window % hop or window < 3 * hop:
-            raise ValueError(f"fft_size = {window} must be even and a multiple, 3 or more, of hop_samples / steps_per_frame = {hop}; use {4 * hop}")
+            raise ValueError(f"fft_size = {window} must be even and a multiple, 3 or more, of hop_samples / steps_per_frame = {hop}; "
+                             f"use {4 * hop}")
         if window - hop > self.hop_samples:
             raise ValueError(f"fft_size = {window} must be at most hop_samples + one step = {self.hop_samples + hop}; use {4 * hop}")
 

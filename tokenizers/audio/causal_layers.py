@@ -3,7 +3,7 @@
     y, past' = layer(x, past)      past: what earlier inputs left behind; None where there were none
     convolution   W [x_{t-2e}, x_{t-e}, x_t]                       remembers 2e inputs; e = dilation; zeros before the first
     block         x + W2 silu(convolution(norm x))
-    attention     x + softmax(q_t k_s / sqrt c + b_{t-s}) v_s      over t - window < s <= t; then x + W2 silu(W1 norm x); remembers window - 1
+    attention     x + softmax(q_t k_s / sqrt c + b_{t-s}) v_s      over t - window < s <= t; then x + W2 silu(W1 norm x); remembers w - 1
 Positions are told apart by their distance alone (the learned bias b), so a stream may go on for ever.
 Ours. Letters: n items, t steps, c width, h heads, w window, p remembered steps.
 """

@@ -1,8 +1,8 @@
 """Encoder and decoder of the causal codec: short-time spectra -> latents at 12.5 Hz -> short-time spectra, never looking ahead.
 
     encoder   log(1 + |STFT|) -> width c per step -> causal stack -> the steps of a codec frame side by side -> width h -> causal stack -> d
-    decoder   d -> h -> causal stack -> the steps of the frame again -> causal stack -> log(1 + magnitude) of every bin -> sound (causal_phase.py)
-The latent is normalised to mean 0, variance 1, so that codebooks do not chase its scale. Ours: the report does not say how its codec is built.
+    decoder   d -> h -> causal stack -> the steps of the frame again -> causal stack -> log(1 + |STFT|) -> sound (causal_phase.py)
+The latent is normalised to mean 0, variance 1, so that codebooks do not chase its scale. Ours: the sizes.
 Letters: n sounds, s samples, f codec frames, t steps, k steps of a frame, b bins, c h widths, d latent width.
 """
 

@@ -1,6 +1,6 @@
 """From predicted magnitudes to sound, step by step: two ways to come to a phase.
 
-    continued   every spectral peak goes on at its own frequency (phase.py); then, a few times, the phase becomes that of the step's spectrum
+    continued   every spectral peak goes on at its own frequency (phase.py); then, a few times, the phase becomes that of its spectrum
                 in the sound so far: angle of STFT((rest of earlier steps + this step) / weight). No weights; exact training is regression
     learned     the angle of two numbers per bin that the network predicts; trained through the sound, it wants a critic and a GPU
 `forward` makes sound, `taught` the spectra that training compares: the continued phase takes the true one there.

@@ -1,6 +1,6 @@
 """The multi-scale mel loss: log-mel energies of two waveforms compared at several windows, short ones for onsets, long ones for pitch.
 
-    mean over windows w of  mean | log(1 + M_w(y) / floor_w) - log(1 + M_w(x) / floor_w) |      floor_w = w * FLOOR: -68 dB of a full-scale sine
+    mean over windows w of  mean | log(1 + M_w(y) / floor_w) - log(1 + M_w(x) / floor_w) |      floor_w = w * FLOOR
 Ours: windows, bands, floor (as losses.log_mel_distance has it). Letters: x true, y decoded; n sounds, s samples.
 """
 

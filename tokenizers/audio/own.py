@@ -1,4 +1,4 @@
-"""The audio tokenizers that are trained here, told apart by their files: the spectral codec (codec.py) and the causal one (causal_codec.py)."""
+"""The audio tokenizers that are trained here, told apart by their files: the spectral one (codec.py), the causal one (causal_codec.py)."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
     piece i of step t:  stream(seed, purpose, t) -> place, start, loudness        so every batch is a function of (seed, t) alone
 A place may hold no sound, or a damaged one: then the next one is drawn. Every piece is brought to a loudness that is drawn as well, so
-that quiet recordings teach as much as loud ones and the codec knows both; it is never raised above full scale, nor by more than `MOST_GAIN_DB`.
+that quiet recordings teach as much as loud ones; it is never raised above full scale, nor by more than `MOST_GAIN_DB`.
 Ours. Letters: n pieces, s samples.
 """
 
@@ -54,7 +54,7 @@ class Recordings:
             sounds = self[int(random.integers(0, self.count))]
             if len(sounds):
                 return sounds[int(random.integers(0, len(sounds)))]
-        raise ValueError(f"no readable sound in {min(MOST_DRAWS, self.count)} draws from {self.count} places; "
+        raise ValueError(f"no readable sound in {MOST_DRAWS if self.count else 0} draws from {self.count} places; "
                          "name sources that hold recordings, and look at the damage with ernie5 data check")
 
     def batch(self, seed: int, purpose: str, step: int, *, count: int, length: int, loudness_db: tuple[float, float]) -> Tensor:

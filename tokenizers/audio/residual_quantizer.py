@@ -66,8 +66,9 @@ class ResidualQuantizer(nn.Module):
     @torch.no_grad()
     def decode_first(self, codes: Tensor, levels: Tensor) -> Tensor:
         """int64 `n f Q`, and how many levels count for each item, int64 `n` -> values float `n f d`."""
-        kept = [(levels > q).view(-1, 1, 1) * F.embedding(c, e) for q, (c, e) in enumerate(zip(codes.unbind(-1), self.codebooks, strict=True))]
-        return torch.stack(kept).sum(0)
+        values = torch.stack([F.embedding(c, e) for c, e in zip(codes.unbind(-1), self.codebooks, strict=True)])   # Q n f d
+        counts = torch.arange(len(values), device=levels.device)[:, None] < levels
+        return (values * counts[:, :, None, None]).sum(0)
 
     @torch.no_grad()
     def initialize(self, latents: Tensor, random: np.random.Generator) -> None:

@@ -21,7 +21,6 @@ from ernie5.run.parts import load_part
 from ernie5.tokenizers.audio.mel import log_mel, mel_filters
 from ernie5.tokenizers.audio.spectrogram import Spectrogram, magnitudes_of
 
-
 RATE_HZ = 16_000  # of Whisper
 
 
@@ -92,7 +91,7 @@ class WhisperTeacher:
 
 
 def teacher_named(name: str, path: str, sample_rate_hz: int, hop_samples: int) -> AudioTeacher | None:
-    """`none`, `logmel`, `whisper` (weights in the folder `path`), or your own `module:Class`, made by Class(path, sample_rate_hz, hop_samples)."""
+    """`none`, `logmel`, `whisper` (folder `path`), or your own `module:Class`, made by Class(path, sample_rate_hz, hop_samples)."""
     match name:
         case "none":
             return None

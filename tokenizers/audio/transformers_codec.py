@@ -33,10 +33,10 @@ class TransformersCodec:
     def __init__(self, model: Any, num_codebooks: int | None = None) -> None:
         config = model.config
         if getattr(config, "audio_channels", 1) != 1 or getattr(config, "normalize", False) or getattr(config, "chunk_length_s", None):
-            raise ValueError(f"the {config.model_type} codec takes stereo, normalises loudness or works in chunks, which codes alone cannot carry; "
-                             "use a mono one, such as the 24 kHz EnCodec")
+            raise ValueError(f"the {config.model_type} codec takes stereo, normalises loudness or works in chunks, which codes alone "
+                             "cannot carry; use a mono one, such as the 24 kHz EnCodec")
         self.model, self.kind = model.eval().requires_grad_(False), config.model_type
-        self.hop_samples = {"mimi": lambda: config.frame_size, "encodec": lambda: config.hop_length, "dac": lambda: config.hop_length}[self.kind]()
+        self.hop_samples = int(config.frame_size if self.kind == "mimi" else config.hop_length)
         self.sample_rate_hz, self.codebook_size = int(config.sampling_rate), int(config.codebook_size)
         self.frame_rate_hz = self.sample_rate_hz / self.hop_samples
         most = int(config.n_codebooks if self.kind == "dac" else config.num_quantizers)
@@ -80,11 +80,11 @@ class TransformersCodec:
     @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits over configuration, weights and the number of levels."""
-        settings = {name: value for name, value in self.model.config.to_dict().items() if name not in ("_name_or_path", "transformers_version")}
+        settings = {name: x for name, x in self.model.config.to_dict().items() if name not in ("_name_or_path", "transformers_version")}
         digest = hashlib.sha256(json.dumps([settings, self.num_codebooks], sort_keys=True, default=str).encode())
         for name, tensor in sorted(self.model.state_dict().items()):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if tensor.ndim else str(tensor.item()).encode())
+            digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:16]
 
     def save(self, folder: Path | str) -> None:
@@ -97,8 +97,8 @@ class TransformersCodec:
         """From a folder with `config.json` and safetensors. ValueError where it is something else or `transformers` is not installed."""
         file = Path(folder) / "config.json"
         if not file.is_file():
-            raise ValueError(f"tokenizers.parts.audio.folder = {str(folder)!r} must hold config.json and model.safetensors of a Mimi, EnCodec or DAC; "
-                             "download one there")
+            raise ValueError(f"tokenizers.parts.audio.folder = {str(folder)!r} must hold config.json and model.safetensors of a Mimi, "
+                             "EnCodec or DAC; download one there")
         kind = json.loads(file.read_text()).get("model_type")
         if kind not in KINDS:
             raise ValueError(f"{file}: model_type = {kind!r} must be one of {', '.join(KINDS)}")
