@@ -51,8 +51,8 @@ class CausalCodec(nn.Module):
     def encode(self, media: Tensor) -> Tensor:
         """Sound float `n` at `sample_rate_hz` -> codes int64 `f Q`, f = ceil(n / hop_samples)."""
         stream = self.stream_encoder()
-        codes = [stream.push(chunk) for chunk in media.split(FRAMES_AT_ONCE * self.config.hop_samples)] if media.ndim == 1 else []
-        return torch.cat([*codes, stream.flush()]) if media.ndim == 1 else stream.push(media)
+        pieces = media.split(FRAMES_AT_ONCE * self.config.hop_samples) if media.ndim == 1 else [media]  # push refuses the latter
+        return torch.cat([*[stream.push(piece) for piece in pieces], stream.flush()])
 
     def decode(self, codes: Tensor) -> Tensor:
         """Codes int64 `f q`, q <= Q -> sound float `n` in [-1, 1], n = f * hop_samples."""

@@ -60,8 +60,8 @@ class ResidualQuantizer(nn.Module):
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
-        """int64 `n f q`, the first q <= Q levels -> values float `n f d`."""
-        return torch.stack([F.embedding(c, e) for c, e in zip(codes.unbind(-1), self.codebooks, strict=False)]).sum(0)
+        """int64 `n f q`, of the first q <= Q levels -> values float `n f d`."""
+        return torch.stack([F.embedding(c, e) for c, e in zip(codes.unbind(-1), self.codebooks[:codes.shape[-1]], strict=True)]).sum(0)
 
     @torch.no_grad()
     def decode_first(self, codes: Tensor, levels: Tensor) -> Tensor:
