@@ -34,8 +34,7 @@ SAVES = "training"  # in the folder of an unfinished tokenizer
 
 def prepare(recipe: Recipe, only: str | None = None) -> None:
     """Make everything that is missing, or one tokenizer `only`. Called by one process; the others wait. Stopped: a signal came, and what
-    was trained is saved.
-    """
+    was trained is saved."""
     make_demo(recipe)
     missing = [kind for kind in missing_tokenizers(recipe) if only in (None, kind)]
     if "text" in missing:

@@ -53,12 +53,12 @@ def test_training_brings_the_sound_closer_and_uses_the_codes(trained):
     assert min(len(codes[:, q].unique()) for q in range(3)) >= 8
 
 
-def trainee(training: CausalTraining) -> CausalTrainee:
-    return CausalTrainee(SMALL, Recordings.of(tones(4)), training, seed=2)
+def trainee(training: CausalTraining, config: CausalCodecConfig = SMALL) -> CausalTrainee:
+    return CausalTrainee(config, Recordings.of(tones(4)), training, seed=2)
 
 
 @pytest.mark.parametrize("change", [
-    {"distance": "cosine"}, {"teacher": "none"}, {"wave_weight": 0.1}, {"dropout_share": 0.0}, {"loudness_db": (-20.0, -20.0)},
+    {"distance": "cosine"}, {"teacher": "none"}, {"wave_weight": 0.1}, {"mel_weight": 1.0}, {"dropout_share": 0.0}, {"loudness_db": (-20.0, -20.0)},
     {"bf16": True}, {"adversarial": CRITIC}, {"adversarial": CRITIC, "critic_windows": (), "critic_periods": (2, 3)},
 ])
 def test_every_setting_trains_and_counts(change):
@@ -68,6 +68,16 @@ def test_every_setting_trains_and_counts(change):
     assert all(torch.isfinite(p).all() for p in other.codec.parameters())
     assert torch.isfinite(torch.tensor(list(numbers.values()))).all()
     assert other.codec.fingerprint != plain.codec.fingerprint
+
+
+def test_a_learned_phase_is_learned_from_what_is_heard(monkeypatch):
+    config = dataclasses.replace(SMALL, network=dataclasses.replace(NETWORK, phase="learned"))
+    one = trainee(dataclasses.replace(BRIEF, num_steps=30, mel_weight=1.0, warm_share=0.9), config)
+    before, sounds = one.codec.phase.out.weight.detach().clone(), one.batch(0)
+    monkeypatch.setattr(one, "batch", lambda step: sounds)
+    heard = [one.step(step)["mel"] for step in range(25)]
+    assert sum(heard[-5:]) < 0.8 * sum(heard[:5])
+    assert not torch.equal(before, one.codec.phase.out.weight)
 
 
 def test_training_resumes_bit_for_bit_with_its_critic(tmp_path, monkeypatch):
