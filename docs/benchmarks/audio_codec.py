@@ -4,10 +4,12 @@
     ernie5 tokenizer train recipes/tokenizers/audio_tiny.yaml --only audio run.dir=$W/causal \
         data.sources.audio.path=$W/recordings data.heldout.audio.path=$W/heldout
     python docs/benchmarks/audio_codec.py streams $W/causal/tokenizers/audio $W/heldout
+    python docs/benchmarks/audio_codec.py usage $W/causal/tokenizers/audio $W/heldout
     ernie5 tokenizer eval $W/causal/tokenizers/audio $W/heldout
 
 `data` fetches three Debian packages with apt-get (a Debian machine; nothing is installed): prompts read by one voice (G.722, 16 kHz),
 letters and syllables in many languages (Ogg), channel names (WAV). Every tenth recording, by a checksum of its name, is held out.
+`usage` encodes all that is held out and counts codes in frames that are not silent (above -50 dB of a full-scale sine).
 `streams` encodes and decodes held-out recordings whole and in pieces, on one thread, changes what comes later, and times both.
 """
 
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import math
 import subprocess
 import time
 import zlib
@@ -26,15 +29,18 @@ import soundfile
 import torch
 
 from ernie5.data_pipelines.decode_audio import decode_audio
-from ernie5.data_pipelines.media_limits import MediaLimits
+from ernie5.data_pipelines.media_limits import BadMedia, MediaLimits
 from ernie5.data_pipelines.source_config import SourceConfig
 from ernie5.data_pipelines.sources import open_source
 from ernie5.data_pipelines.write_shards import Member, ShardWriter
 from ernie5.sequence import Modality
 from ernie5.tokenizers.audio.causal_codec import CausalCodec
+from ernie5.tokenizers.audio.codec import AudioCodec
+from ernie5.tokenizers.audio.own import OwnAudioCodec
 
 PACKAGES = ("asterisk-core-sounds-en-g722", "klettres-data", "alsa-utils")
 KINDS = (".g722", ".ogg", ".wav")
+SILENT_DB = -50.0
 LOUD = 1e-3  # a recording without any sample above is silence
 
 
@@ -70,14 +76,33 @@ def wav_of_g722(path: Path) -> bytes:
 
 
 def sounds_of(folder: str, rate_hz: int, at_most: int, seconds: float) -> list[torch.Tensor]:
-    """The first held-out recordings of at least `seconds`, cut there."""
-    limits = MediaLimits(audio_seconds=seconds)
+    """The first held-out recordings of at least `seconds`, cut there; 0: all of them, whole."""
+    limits = MediaLimits(audio_seconds=seconds or 600.0)
     source, sounds = open_source("heldout", SourceConfig(folder), None, limits), []
     for index in range(len(source)):
-        sound = decode_audio(source.read(index).members[0].data, limits, rate_hz)
+        try:
+            sound = decode_audio(source.read(index).members[0].data, limits, rate_hz)
+        except BadMedia as damage:
+            print(f"recording {index} is left out: {damage}")
+            continue
         if len(sound) >= seconds * rate_hz and len(sounds) < at_most:
             sounds.append(sound)
     return sounds
+
+
+def usage(codec: CausalCodec | AudioCodec, sounds: list[torch.Tensor]) -> None:
+    """Codes in use and their entropy, by level."""
+    hop, codes = codec.config.hop_samples, []
+    for sound in sounds:
+        padded = torch.nn.functional.pad(sound, (0, -len(sound) % hop))
+        power = padded.view(-1, hop).square().mean(1)
+        codes.append(codec.encode(sound)[10 * torch.log10(2 * power + 1e-20) > SILENT_DB])
+    every = torch.cat(codes)
+    print(f"{len(every)} frames that are not silent\nlevel | codes in use | entropy / most")
+    for level, column in enumerate(every.unbind(1)):
+        share = column.bincount(minlength=codec.codebook_size) / len(every)
+        entropy = float(torch.special.entr(share).sum()) / math.log(codec.codebook_size)
+        print(f"{level + 1:5} | {float((share > 0).float().mean()):11.1%} | {entropy:.3f}")
 
 
 def streams(codec: CausalCodec, sounds: list[torch.Tensor]) -> None:
@@ -143,10 +168,16 @@ def main() -> None:
     stream.add_argument("heldout", help="shards")
     stream.add_argument("--at-most", type=int, default=12)
     stream.add_argument("--seconds", type=float, default=4.0)
+    use = actions.add_parser("usage")
+    use.add_argument("codec", help="folder of a trained codec")
+    use.add_argument("heldout", help="shards")
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.action == "data":
         data(args.work)
+    elif args.action == "usage":
+        own = OwnAudioCodec.load(args.codec)
+        usage(own, sounds_of(args.heldout, own.sample_rate_hz, 10**6, 0.0))
     else:
         codec = CausalCodec.load(args.codec)
         streams(codec, sounds_of(args.heldout, codec.sample_rate_hz, args.at_most, args.seconds))

@@ -14,7 +14,7 @@ from ernie5.data_pipelines.media_limits import BadMedia, MediaLimits
 from ernie5.data_pipelines.quarantine import Quarantine
 from ernie5.data_pipelines.source_config import SourceConfig
 from ernie5.data_pipelines.write_shards import Member, ShardWriter
-from ernie5.recipe import AudioTokenizerConfig, DataConfig, Recipe, RunConfig, TokenizersConfig
+from ernie5.recipe import AudioTokenizerConfig, DataConfig, PartConfig, Recipe, RunConfig, TokenizersConfig
 from ernie5.run.folder import RunFolder
 from ernie5.sequence import Modality
 from ernie5.tokenizers.audio.causal_codec import CausalCodec
@@ -22,7 +22,7 @@ from ernie5.tokenizers.audio.causal_config import CausalNetworkConfig
 from ernie5.tokenizers.audio.causal_training import CausalTraining
 from ernie5.tokenizers.audio.codec import AudioCodecConfig
 from ernie5.tokenizers.audio.own import OwnAudioCodec
-from ernie5.train.prepare import open_training_sources
+from ernie5.train.prepare import load_tokenizers, open_training_sources
 from ernie5.train.recordings import recordings_of
 from ernie5.train.train_tokenizers import prepare
 
@@ -80,6 +80,26 @@ def test_a_recipe_trains_the_kind_that_it_names(recipe):
         codes = codec.encode(sound)
         assert codes.shape == (-(-len(sound) // 1280), 2)
         assert torch.isfinite(codec.decode(codes)).all()
+
+
+class Nothing:
+    """A tokenizer of text or pictures that this test never uses, and of sound at 24 kHz."""
+
+    sample_rate_hz = 24_000
+
+    @staticmethod
+    def load(folder: str) -> "Nothing":
+        return Nothing()
+
+
+def test_a_codec_of_another_rate_than_the_recipe_is_refused(recipe):
+    parts = {kind: PartConfig(f"{__name__}:Nothing") for kind in ("text", "vision", "audio")}
+    own = dataclasses.replace(recipe, tokenizers=dataclasses.replace(recipe.tokenizers, parts=parts))
+    with pytest.raises(ValueError, match="sample_rate_hz = 16000 must be that of the audio tokenizer; use 24000"):
+        load_tokenizers(own)
+    codec = dataclasses.replace(recipe.tokenizers.audio.codec, sample_rate_hz=24_000)
+    at_24 = dataclasses.replace(own.tokenizers, audio=dataclasses.replace(recipe.tokenizers.audio, codec=codec))
+    assert load_tokenizers(dataclasses.replace(own, tokenizers=at_24)).audio.sample_rate_hz == 24_000
 
 
 def test_sounds_that_cannot_be_are_refused_by_name():
