@@ -40,7 +40,7 @@ from ernie5.tokenizers.audio.own import OwnAudioCodec
 
 PACKAGES = ("asterisk-core-sounds-en-g722", "klettres-data", "alsa-utils")
 KINDS = (".g722", ".ogg", ".wav")
-SILENT_DB = -50.0
+RATE_HZ, SILENT_DB = 16_000, -50.0
 LOUD = 1e-3  # a recording without any sample above is silence
 
 
@@ -56,13 +56,17 @@ def data(work: Path) -> None:
     with ShardWriter(work / "recordings", "recordings") as train, ShardWriter(work / "heldout", "heldout") as heldout:
         for number, path in enumerate(files):
             content = wav_of_g722(path) if path.suffix == ".g722" else path.read_bytes()
-            samples, rate_hz = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
-            if len(samples) < rate_hz / 12.5 or np.abs(samples).max() < LOUD:
+            try:
+                sound = decode_audio(content, MediaLimits(audio_seconds=600.0), RATE_HZ)
+            except BadMedia as damage:
+                print(f"{path.name} is left out: {damage}")
+                continue
+            if len(sound) < RATE_HZ / 12.5 or float(sound.abs().max()) < LOUD:
                 continue
             out = zlib.crc32(path.relative_to(packages).as_posix().encode()) % 10 == 0
             extension = "wav" if path.suffix == ".g722" else path.suffix[1:]
             (heldout if out else train).write(f"{number:05d}", [Member(Modality.AUDIO, extension, content)], {})
-            seconds["heldout" if out else "recordings"] += len(samples) / rate_hz
+            seconds["heldout" if out else "recordings"] += len(sound) / RATE_HZ
     print(", ".join(f"{name}: {length / 60:.1f} min" for name, length in seconds.items()))
 
 
@@ -71,7 +75,7 @@ def wav_of_g722(path: Path) -> bytes:
     with av.open(str(path), format="g722") as file:
         samples = np.concatenate([frame.to_ndarray().reshape(-1) for frame in file.decode(audio=0)])
     out = io.BytesIO()
-    soundfile.write(out, samples, 16_000, format="WAV", subtype="PCM_16")
+    soundfile.write(out, samples, RATE_HZ, format="WAV", subtype="PCM_16")
     return out.getvalue()
 
 
@@ -80,11 +84,7 @@ def sounds_of(folder: str, rate_hz: int, at_most: int, seconds: float) -> list[t
     limits = MediaLimits(audio_seconds=seconds or 600.0)
     source, sounds = open_source("heldout", SourceConfig(folder), None, limits), []
     for index in range(len(source)):
-        try:
-            sound = decode_audio(source.read(index).members[0].data, limits, rate_hz)
-        except BadMedia as damage:
-            print(f"recording {index} is left out: {damage}")
-            continue
+        sound = decode_audio(source.read(index).members[0].data, limits, rate_hz)
         if len(sound) >= seconds * rate_hz and len(sounds) < at_most:
             sounds.append(sound)
     return sounds
