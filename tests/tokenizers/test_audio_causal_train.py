@@ -59,7 +59,8 @@ def trainee(training: CausalTraining, config: CausalCodecConfig = SMALL) -> Caus
 
 @pytest.mark.parametrize("change", [
     {"distance": "cosine"}, {"teacher": "none"}, {"wave_weight": 0.1}, {"mel_weight": 1.0}, {"dropout_share": 0.0},
-    {"loudness_db": (-20.0, -20.0)}, {"bf16": True}, {"adversarial": CRITIC}, {"adversarial": CRITIC, "critic_windows": (), "critic_periods": (2, 3)},
+    {"loudness_db": (-20.0, -20.0)}, {"bf16": True}, {"adversarial": CRITIC},
+    {"adversarial": CRITIC, "critic_windows": (), "critic_periods": (2, 3)}, {"silent_share": 1.0},
 ])
 def test_every_setting_trains_and_counts(change):
     plain, other = trainee(BRIEF), trainee(dataclasses.replace(BRIEF, **change))
@@ -133,6 +134,17 @@ def test_dropped_levels_are_drawn_per_sound_and_step():
     assert float((drawn == 3).float().mean()) == pytest.approx(0.5 + 0.5 / 3, abs=0.05)
 
 
+def test_codes_are_for_what_can_be_heard():
+    one = trainee(dataclasses.replace(BRIEF, silent_share=0.25))
+    sounds = torch.zeros(40, 4 * 1280)
+    sounds[:, 1280:2560] = 0.1
+    worth = torch.stack([one._worth_codes(sounds, step) for step in range(20)]).float()        # 20 n f
+    assert worth[..., 1].all()
+    assert float(worth[..., [0, 2, 3]].mean()) == pytest.approx(0.25, abs=0.03)
+    with pytest.raises(ValueError, match="all recordings are silent"):
+        train_causal_codec(SMALL, [torch.zeros(4000)], seed=0, training=dataclasses.replace(BRIEF, silent_share=0.0))
+
+
 def test_the_mel_loss_looks_at_short_and_long_windows():
     mel = MelScales((256, 1024), 16_000)
     sound = torch.stack([s[:3200] for s in tones(3)])
@@ -164,6 +176,7 @@ def test_a_teacher_of_ones_own_is_named_in_the_recipe(monkeypatch):
     ({"num_steps": 0}, "num_steps = 0 must be at least 1"),
     ({"warm_share": 1.0}, "warm_share = 1.0"),
     ({"dropout_share": 2.0}, "dropout_share = 2.0"),
+    ({"silent_share": -1.0}, "silent_share = -1.0"),
     ({"loudness_db": (-10.0, -20.0)}, "loudness_db"),
     ({"mel_windows": (30,)}, "mel_windows"),
     ({"distance": "l1"}, "must be one of l2, cosine"),

@@ -29,6 +29,7 @@ from ernie5.tokenizers.audio.streams import StreamDecoder, StreamEncoder
 
 KIND = "causal"
 FRAMES_AT_ONCE = 512  # 41 s
+DEAD_SHARE = 0.15     # of the mean count: a code that is chosen less often restarts, so that an hour of other sounds uses it too
 
 
 class CausalCodec(nn.Module):
@@ -46,7 +47,7 @@ class CausalCodec(nn.Module):
         self.encoder, self.decoder = Encoder(network, self.spectrogram), Decoder(network, self.spectrogram)
         self.phase = (ContinuedPhase(self.spectrogram, network.phase_iterations) if network.phase == "continued"
                       else LearnedPhase(self.spectrogram, network.dim))
-        self.quantizer = ResidualQuantizer(config.num_codebooks, config.codebook_size, network.latent_dim)
+        self.quantizer = ResidualQuantizer(config.num_codebooks, config.codebook_size, network.latent_dim, dead_share=DEAD_SHARE)
 
     def encode(self, media: Tensor) -> Tensor:
         """Sound float `n` at `sample_rate_hz` -> codes int64 `f Q`, f = ceil(n / hop_samples)."""

@@ -29,6 +29,8 @@ from ernie5.tokenizers.audio.teacher import AudioTeacher, teacher_named
 from ernie5.tokenizers.fit import Saves, fit
 from ernie5.tokenizers.muon import MuonWithAdamW, flat_then_linear
 
+SILENT_DB = -53.0  # mean square of a frame: 50 dB below a full-scale sine
+
 
 def train_causal_codec(
     config: CausalCodecConfig,
@@ -147,7 +149,9 @@ class CausalTrainee:
         """What the decoder reads `n f d`, and the losses of the codes. Moves the codebooks."""
         training, quantizer = self.training, self.codec.quantizer
         quantized = quantizer(latents)
-        quantizer.learn(latents.detach().flatten(0, 1), quantized.codes.flatten(0, 1), stream(self.seed, "audio codec restarts", step))
+        heard = self._worth_codes(sounds, step)                                         # N of the n f
+        if heard.any():
+            quantizer.learn(latents.detach()[heard], quantized.codes[heard], stream(self.seed, "audio codec restarts", step))
         values = quantizer.decode_first(quantized.codes, self._levels(step, len(sounds)))
         parts = {"commitment": training.commitment_weight * losses.commitment_loss(latents, quantized.values)}
         if self.teacher:
@@ -155,6 +159,12 @@ class CausalTrainee:
             projected = self.parts["projection"](latents + (quantized.first - latents).detach())
             parts["distillation"] = training.distillation_weight * losses.distillation_loss(projected, taught, training.distance)
         return latents + (values - latents).detach(), parts
+
+    def _worth_codes(self, sounds: Tensor, step: int) -> Tensor:
+        """bool `n f`: the frames that are not silent, and some of the others, so that codes are for what can be heard."""
+        power = sounds.unfold(1, self.codec.config.hop_samples, self.codec.config.hop_samples).square().mean(-1)
+        drawn = stream(self.seed, "audio codec silent frames", step).random(tuple(power.shape)) < self.training.silent_share
+        return (power > 10 ** (SILENT_DB / 10)) | torch.from_numpy(drawn).to(self.device)
 
     def _levels(self, step: int, count: int) -> Tensor:
         """How many levels each sound is decoded from."""
@@ -170,9 +180,13 @@ class CausalTrainee:
     def _start_codebooks(self) -> None:
         """k-means of the latents of fresh batches."""
         per_batch = self.training.batch_size * self.training.crop_frames
-        batches = (self.batch(i, "audio codec start") for i in range(-(-self.training.kmeans_latents // per_batch)))
-        self.codec.quantizer.initialize(
-            torch.cat([self.codec.latents(sounds)[0].flatten(0, 1) for sounds in batches]), stream(self.seed, "audio codec centres"))
+        count = -(-self.training.kmeans_latents // per_batch)
+        batches = [self.batch(i, "audio codec start") for i in range(count)]
+        latents = [self.codec.latents(sounds)[0][self._worth_codes(sounds, -1 - i)] for i, sounds in enumerate(batches)]
+        found = torch.cat(latents)
+        if not len(found):
+            raise ValueError("all recordings are silent: nothing to learn codes from; look at the sources, or use silent_share: 1")
+        self.codec.quantizer.initialize(found, stream(self.seed, "audio codec centres"))
 
 
 def device_named(name: str) -> torch.device:

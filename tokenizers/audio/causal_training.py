@@ -24,6 +24,7 @@ class CausalTraining:
     flat_share: float = 0.5               # of the steps, before the learning rate falls
     warm_share: float = 0.1               # of the steps, before the latents are quantized
     kmeans_latents: int = 8192            # frames that start the codebooks
+    silent_share: float = 0.1             # of the silent frames, that codebooks learn from
     dropout_share: float = 0.5            # of the sounds, that are decoded from a random number of levels
     loudness_db: tuple[float, float] = (-35.0, -15.0)  # of every piece, drawn; below full scale
     spectrum_weight: float = 1.0          # of the predicted magnitudes
@@ -53,8 +54,9 @@ class CausalTraining:
                 raise ValueError(f"{name} = {getattr(self, name)} must be at least 1")
         if not 0 <= self.warm_share < 1 or not 0 <= self.flat_share < 1:
             raise ValueError(f"warm_share = {self.warm_share} and flat_share = {self.flat_share} must be in [0, 1); use 0.1 and 0.5")
-        if not 0 <= self.dropout_share <= 1:
-            raise ValueError(f"dropout_share = {self.dropout_share} must be in [0, 1]; use 0.5")
+        for name in ("dropout_share", "silent_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} = {getattr(self, name)} must be in [0, 1]; use {getattr(type(self), name)}")
         if len(self.loudness_db) != 2 or not self.loudness_db[0] <= self.loudness_db[1] <= 0:
             raise ValueError(f"loudness_db = {self.loudness_db} must be two numbers, rising and at most 0; use [-35, -15]")
         if not self.mel_windows or min(self.mel_windows) < 64 or any(w % 4 for w in self.mel_windows):

@@ -37,9 +37,9 @@ class ResidualQuantizer(nn.Module):
     counts: Tensor
     sums: Tensor
 
-    def __init__(self, num_codebooks: int, codebook_size: int, dim: int, decay: float = 0.97) -> None:
+    def __init__(self, num_codebooks: int, codebook_size: int, dim: int, decay: float = 0.97, dead_share: float = DEAD_SHARE) -> None:
         super().__init__()
-        self.decay = decay
+        self.decay, self.dead_share = decay, dead_share
         self.register_buffer("codebooks", torch.zeros(num_codebooks, codebook_size, dim))              # Q K d
         self.register_buffer("counts", torch.ones(num_codebooks, codebook_size), persistent=False)     # Q K   averages, for training only
         self.register_buffer("sums", torch.zeros(num_codebooks, codebook_size, dim), persistent=False)  # Q K d
@@ -93,7 +93,7 @@ class ResidualQuantizer(nn.Module):
             self.counts[q].lerp_(share.to(codebook.dtype), 1 - self.decay)
             self.sums[q].lerp_(total, 1 - self.decay)
             codebook.copy_(self.sums[q] / self.counts[q].unsqueeze(1).clamp_min(1e-12))
-            dead = (self.counts[q] < DEAD_SHARE / size).nonzero()[:, 0]   # also those never chosen so far
+            dead = (self.counts[q] < self.dead_share / size).nonzero()[:, 0]   # also those never chosen so far
             num_restarts += len(dead)
             if len(dead):
                 fresh = residual[_draw(left.square().sum(1), len(dead), random)]
