@@ -22,6 +22,8 @@ from ernie5.model.config import ModelConfig
 from ernie5.model.elastic_space import ElasticConfig
 from ernie5.parallel.plan import ParallelPlan
 from ernie5.parallel.workload import Workload
+from ernie5.tokenizers.audio.causal_config import CausalCodecConfig, CausalNetworkConfig
+from ernie5.tokenizers.audio.causal_training import CausalTraining
 from ernie5.tokenizers.audio.codec import AudioCodecConfig
 from ernie5.tokenizers.audio.train import AudioCodecTraining
 from ernie5.tokenizers.remote.address import Address, parse_addresses
@@ -125,10 +127,21 @@ class TextTokenizerConfig:
 
 @dataclass(frozen=True)
 class AudioTokenizerConfig:
-    """What the audio codec is, and how it is trained."""
+    """What the audio codec is, and how it is trained. `codec` says what its codes are (levels, sizes, rates), whatever the kind, and the
+    sizes of the spectral network; `causal` those of the causal one, which streams and takes recordings of any length.
+    """
 
+    kind: Literal["spectral", "causal"] = "spectral"
     codec: AudioCodecConfig = AudioCodecConfig()
     training: AudioCodecTraining = AudioCodecTraining()
+    causal: CausalNetworkConfig = CausalNetworkConfig()
+    causal_training: CausalTraining = CausalTraining()
+
+    @property
+    def causal_codec(self) -> CausalCodecConfig:
+        """The codec of the kind `causal`."""
+        codec = self.codec
+        return CausalCodecConfig(codec.num_codebooks, codec.codebook_size, codec.sample_rate_hz, codec.hop_samples, self.causal)
 
 
 @dataclass(frozen=True)
@@ -243,6 +256,8 @@ class Recipe:
             self.data.augment.check(self.data.limits.image_size, self.tokenizers.vision.autoencoder.stride)
         self.data.check_native(self.understanding.unit, min([self.train.length, *(s.length for s in self.train.stages if s.length)]))
         if "audio" not in self.tokenizers.services:
+            if self.tokenizers.audio.kind == "causal":
+                _ = self.tokenizers.audio.causal_codec  # sizes are checked there
             self.check_levels(self.tokenizers.audio.codec.num_codebooks)
         for workload in self.workloads():
             self.parallel.check(self.parallel.smallest_world() if world_size is None else world_size, workload)

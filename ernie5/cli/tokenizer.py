@@ -13,6 +13,7 @@ DESCRIPTION = "The tokenizers of text, vision and audio. ernie5 train trains tho
 TRAIN = """Trains the tokenizers that are missing in the recipe's run.dir. Another run takes them over with run.tokenizers=RUN_DIR.
 
   ernie5 tokenizer train tiny_cpu
+  ernie5 tokenizer train recipes/tokenizers/audio_tiny.yaml --only audio
   ernie5 train tiny_cpu run.tokenizers=runs/tiny_cpu run.dir=runs/second"""
 
 
@@ -22,6 +23,7 @@ def add_parser(subparsers: Subparsers) -> None:
     actions = add_subparsers(parser)
     action = add_command(actions, "train", "RECIPE [key=value …]", "train the tokenizers that are missing", TRAIN, run)
     action.add_argument("recipe", metavar="RECIPE", help="a YAML file, or the name of a shipped recipe")
+    action.add_argument("--only", choices=("text", "vision", "audio"), help="this one alone")
     add_overrides(action)
     tokenizer_eval.add_action(actions)
     tokenizer_serve.add(actions)
@@ -43,5 +45,5 @@ def run(args: argparse.Namespace) -> int:
     folder = RunFolder(Path(settings.run.folder))
     folder.create()
     with run_lock(folder.lock), logging_to(folder.logs, rank=0):
-        prepare(settings)
+        prepare(settings, args.only)
     return 0

@@ -31,13 +31,13 @@ from ernie5.run.folder import RunFolder
 from ernie5.run.parts import load_part
 from ernie5.run.random_streams import stream
 from ernie5.sequence import Modality, Sample
-from ernie5.tokenizers.audio.codec import AudioCodec
+from ernie5.tokenizers.audio.own import OwnAudioCodec
 from ernie5.tokenizers.remote.tokenizers import RemoteAudio, open_remote
 from ernie5.tokenizers.text import Utf16Tokenizer
 from ernie5.tokenizers.vision.generation import VisionGenerationTokenizer
 
 log = logging.getLogger(__name__)
-OURS = {"text": Utf16Tokenizer, "vision": VisionGenerationTokenizer, "audio": AudioCodec}
+OURS = {"text": Utf16Tokenizer, "vision": VisionGenerationTokenizer, "audio": OwnAudioCodec}
 
 
 @dataclass(frozen=True)
@@ -205,6 +205,9 @@ def load_tokenizers(recipe: Recipe, folder: Path | None = None) -> Tokenizers:
         own = recipe.tokenizers.parts.get(kind)
         part: Any = load_part(own.part) if own else ours
         loaded[kind] = part.load(own.folder if own else folder / kind)
+    asked, found = recipe.tokenizers.audio.codec.sample_rate_hz, loaded["audio"].sample_rate_hz
+    if asked != found:
+        raise ValueError(f"tokenizers.audio.codec.sample_rate_hz = {asked} must be that of the audio tokenizer; use {found}")
     return Tokenizers(**loaded)
 
 

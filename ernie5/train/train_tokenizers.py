@@ -17,23 +17,27 @@ from ernie5.data_pipelines.quarantine import Quarantine
 from ernie5.recipe import Recipe, TokenizersConfig
 from ernie5.run.folder import RunFolder
 from ernie5.sequence import Modality
+from ernie5.tokenizers.audio.causal_codec import CausalCodec
+from ernie5.tokenizers.audio.causal_train import train_causal_codec
 from ernie5.tokenizers.audio.codec import AudioCodec
 from ernie5.tokenizers.audio.train import train_audio_codec
 from ernie5.tokenizers.fit import Saves
 from ernie5.tokenizers.text_training import train_on_counts
 from ernie5.tokenizers.vision.train import train_vision_tokenizer
 from ernie5.train.count_words import count_words_of
-from ernie5.train.prepare import make_demo, media_of, missing_tokenizers, open_training_sources, parts_folder
+from ernie5.train.prepare import Corpus, make_demo, media_of, missing_tokenizers, open_training_sources, parts_folder
+from ernie5.train.recordings import recordings_of
 from ernie5.train.side_by_side import side_by_side
 
 log = logging.getLogger(__name__)
 SAVES = "training"  # in the folder of an unfinished tokenizer
 
 
-def prepare(recipe: Recipe) -> None:
-    """Make everything that is missing. Called by one process; the others wait. Stopped: a signal came, and what was trained is saved."""
+def prepare(recipe: Recipe, only: str | None = None) -> None:
+    """Make everything that is missing, or one tokenizer `only`. Called by one process; the others wait. Stopped: a signal came, and what
+    was trained is saved."""
     make_demo(recipe)
-    missing = missing_tokenizers(recipe)
+    missing = [kind for kind in missing_tokenizers(recipe) if only in (None, kind)]
     if "text" in missing:
         train_one(recipe, "text")
     heavy = [kind for kind in missing if kind != "text"]
@@ -68,14 +72,24 @@ def train_one(recipe: Recipe, kind: str) -> None:
                 _say_untrained(kind)
             train_vision_tokenizer(config.vision, images, clips, seed=recipe.run.seed, saves=saves).save(half)
         case "audio":
-            sounds = list(media_of(corpus, {Modality.AUDIO}, at_most))
-            if sounds:
-                train_audio_codec(config.audio.codec, sounds, seed=recipe.run.seed, training=config.audio.training, saves=saves).save(half)
-            else:
-                _say_untrained(kind)
-                AudioCodec(config.audio.codec).save(half)
+            _train_audio(recipe, corpus, saves).save(half)
     shutil.rmtree(saves.folder, ignore_errors=True)
     half.rename(final)
+
+
+def _train_audio(recipe: Recipe, corpus: Corpus, saves: Saves) -> AudioCodec | CausalCodec:
+    config, seed = recipe.tokenizers.audio, recipe.run.seed
+    match config.kind:
+        case "spectral":
+            sounds = list(media_of(corpus, {Modality.AUDIO}, recipe.tokenizers.max_media))
+            if sounds:
+                return train_audio_codec(config.codec, sounds, seed=seed, training=config.training, saves=saves)
+        case "causal":
+            recordings = recordings_of(corpus, config.codec.sample_rate_hz, config.causal_training.cache_mib << 20)
+            if recordings:
+                return train_causal_codec(config.causal_codec, recordings, seed=seed, training=config.causal_training, saves=saves)
+    _say_untrained("audio")
+    return AudioCodec(config.codec) if config.kind == "spectral" else CausalCodec(config.causal_codec)
 
 
 def _settings(recipe: Recipe, kind: str) -> str:

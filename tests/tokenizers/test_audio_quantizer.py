@@ -98,3 +98,23 @@ def test_learning_is_a_function_of_its_stream(quantizer):
         books.append(copy.codebooks)
     assert torch.equal(*books)
     assert np.isfinite(books[0].numpy()).all()
+
+
+def test_the_first_levels_alone_are_the_sum_of_their_vectors(quantizer):
+    codes = quantizer(torch.randn(3, 4, D)).codes
+    torch.testing.assert_close(quantizer.decode(codes[..., :1]), quantizer.codebooks[0][codes[..., 0]])
+    levels = torch.tensor([1, Q, 2])
+    kept = quantizer.decode_first(codes, levels)
+    for i, count in enumerate(levels.tolist()):
+        torch.testing.assert_close(kept[i], quantizer.decode(codes[i:i + 1, :, :count])[0])
+
+
+def test_a_collapsed_codebook_recovers(quantizer):
+    latents = torch.randn(400, D)
+    quantizer.codebooks.copy_(quantizer.codebooks[:, :1].expand_as(quantizer.codebooks))
+    quantizer.sums.copy_(quantizer.codebooks * quantizer.counts.unsqueeze(-1))
+    assert len(quantizer(latents).codes[..., 0].unique()) <= 2  # rounding may break the tie
+    for step in range(300):
+        quantizer.learn(latents, quantizer(latents).codes, stream(0, "restarts", step))
+    codes = quantizer(latents).codes
+    assert min(len(codes[..., q].unique()) for q in range(Q)) >= 0.9 * K

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from ernie5.sequence import Modality
 from ernie5.tokenizers.audio.residual_quantizer import ResidualQuantizer
 from ernie5.tokenizers.audio.spectrogram import Spectrogram
+from ernie5.tokenizers.audio.streams import check_codes
 from ernie5.tokenizers.audio.waveform_autoencoder import WaveformAutoencoder
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "weights.safetensors"
@@ -87,24 +89,16 @@ class AudioCodec(nn.Module):
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
-        """Codes int64 `f Q` -> sound float `n` in [-1, 1], n = f * hop_samples. Fewer columns: what the first levels alone say."""
-        if codes.ndim != 2 or not 1 <= codes.shape[1] <= self.num_codebooks or codes.is_floating_point():
-            raise ValueError(f"codes = {codes.dtype} {tuple(codes.shape)} must be integers f {self.num_codebooks} (or fewer levels)")
+        """Codes int64 `f q` of the first q <= Q levels -> sound float `n` in [-1, 1], n = f * hop_samples."""
+        check_codes(codes, self.num_codebooks, self.codebook_size)
         if not len(codes):
             return torch.empty(0)
-        if not 0 <= int(codes.min()) <= int(codes.max()) < self.codebook_size:
-            raise ValueError(f"codes from {int(codes.min())} to {int(codes.max())} must be in 0..{self.codebook_size - 1}; "
-                             "cut a generated sound before its end code")
         return self.autoencoder.sounds(self.quantizer.decode(codes.long().unsqueeze(0)), self.config.phase_iterations)[0]
 
     @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits over configuration and weights."""
-        digest = hashlib.sha256(json.dumps(asdict(self.config), sort_keys=True).encode())
-        for name, tensor in sorted(self.state_dict().items()):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return fingerprint_of(asdict(self.config), self.state_dict())
 
     def save(self, folder: Path | str) -> None:
         """Write both files into `folder`, made if need be."""
@@ -116,18 +110,36 @@ class AudioCodec(nn.Module):
     @classmethod
     def load(cls, folder: Path | str) -> AudioCodec:
         """What `save` wrote. ValueError where a file is missing or made for another version."""
-        folder = Path(folder)
-        for file in (CONFIG_FILE, WEIGHTS_FILE):
-            if not (folder / file).is_file():
-                raise ValueError(f"audio codec folder {str(folder)!r} must hold {file}; train a codec first or correct the path")
-        values = json.loads((folder / CONFIG_FILE).read_text())
-        known = {field.name for field in fields(AudioCodecConfig)}
-        if set(values) != known:
-            raise ValueError(f"{folder / CONFIG_FILE} has other keys than this version: {', '.join(sorted(set(values) ^ known))}; "
-                             "train the codec again")
-        codec = cls(AudioCodecConfig(**values))
-        try:
-            codec.load_state_dict(load_file(folder / WEIGHTS_FILE))
-        except RuntimeError as error:
-            raise ValueError(f"{folder / WEIGHTS_FILE} does not fit {CONFIG_FILE} beside it; copy both from one codec") from error
+        codec = cls(AudioCodecConfig(**read_config(folder, {field.name for field in fields(AudioCodecConfig)})))
+        load_weights(codec, folder)
         return codec.eval()
+
+
+def fingerprint_of(config: dict, weights: Mapping[str, Tensor]) -> str:
+    """16 hexadecimal digits over both."""
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+    for name, tensor in sorted(weights.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def read_config(folder: Path | str, known: set[str]) -> dict:
+    """What `config.json` of a saved codec says; ValueError unless both files are there and its keys are those of this version."""
+    folder = Path(folder)
+    for file in (CONFIG_FILE, WEIGHTS_FILE):
+        if not (folder / file).is_file():
+            raise ValueError(f"audio codec folder {str(folder)!r} must hold {file}; train a codec first or correct the path")
+    values = json.loads((folder / CONFIG_FILE).read_text())
+    if set(values) != known:
+        raise ValueError(f"{folder / CONFIG_FILE} has other keys than this version: {', '.join(sorted(set(values) ^ known))}; "
+                         "train the codec again")
+    return values
+
+
+def load_weights(codec: nn.Module, folder: Path | str) -> None:
+    """Those beside `config.json`; ValueError where they are of another codec."""
+    try:
+        codec.load_state_dict(load_file(Path(folder) / WEIGHTS_FILE))
+    except RuntimeError as error:
+        raise ValueError(f"{Path(folder) / WEIGHTS_FILE} does not fit {CONFIG_FILE} beside it; copy both from one codec") from error

@@ -35,20 +35,24 @@ def sounds_of_magnitudes(magnitudes: Tensor, spectrogram: Spectrogram, num_itera
 
 def continued_phases(magnitudes: Tensor, spectrogram: Spectrogram) -> Tensor:
     """Phases `n t b` in which every peak of `magnitudes` is one steady sinusoid from frame to frame."""
-    num_bins = magnitudes.shape[-1]
-    bins = torch.arange(num_bins, device=magnitudes.device)
-    lower, upper = F.pad(magnitudes[..., :-1], (1, 0)), F.pad(magnitudes[..., 1:], (0, 1))
-    is_peak = (magnitudes > lower) & (magnitudes >= upper)                                       # n t b
-    offset = 0.5 * (lower - upper) / (lower - 2 * magnitudes + upper).clamp_max(-1e-9)           # of the true peak, in bins
-    advance = 2 * math.pi * spectrogram.hop / spectrogram.fft_size * (bins + offset.clamp(-0.5, 0.5))
-    nearest = _nearest_peak(is_peak, bins)                                                       # n t b
-    sign_turn = math.pi * ((bins - nearest).abs() % 2)
+    nearest, advance, sign_turn = peak_advance(magnitudes, spectrogram.fft_size, spectrogram.hop)
     phase = torch.zeros_like(magnitudes[:, 0])                                                   # n b
     phases = []
     for t in range(magnitudes.shape[1]):
         phase = torch.remainder((phase + advance[:, t]).gather(1, nearest[:, t]) + sign_turn[:, t], 2 * math.pi)
         phases.append(phase)
     return torch.stack(phases, 1)
+
+
+def peak_advance(magnitudes: Tensor, fft_size: int, hop: int) -> tuple[Tensor, Tensor, Tensor]:
+    """`... b` -> of every bin: its nearest peak, how far a sinusoid there turns in one hop, and the turn of the bin against its peak."""
+    bins = torch.arange(magnitudes.shape[-1], device=magnitudes.device)
+    lower, upper = F.pad(magnitudes[..., :-1], (1, 0)), F.pad(magnitudes[..., 1:], (0, 1))
+    is_peak = (magnitudes > lower) & (magnitudes >= upper)
+    offset = 0.5 * (lower - upper) / (lower - 2 * magnitudes + upper).clamp_max(-1e-9)           # of the true peak, in bins
+    advance = 2 * math.pi * hop / fft_size * (bins + offset.clamp(-0.5, 0.5))
+    nearest = _nearest_peak(is_peak, bins)
+    return nearest, advance, math.pi * ((bins - nearest).abs() % 2)
 
 
 def _nearest_peak(is_peak: Tensor, bins: Tensor) -> Tensor:

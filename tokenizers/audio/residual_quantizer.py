@@ -37,9 +37,9 @@ class ResidualQuantizer(nn.Module):
     counts: Tensor
     sums: Tensor
 
-    def __init__(self, num_codebooks: int, codebook_size: int, dim: int, decay: float = 0.97) -> None:
+    def __init__(self, num_codebooks: int, codebook_size: int, dim: int, decay: float = 0.97, dead_share: float = DEAD_SHARE) -> None:
         super().__init__()
-        self.decay = decay
+        self.decay, self.dead_share = decay, dead_share
         self.register_buffer("codebooks", torch.zeros(num_codebooks, codebook_size, dim))              # Q K d
         self.register_buffer("counts", torch.ones(num_codebooks, codebook_size), persistent=False)     # Q K   averages, for training only
         self.register_buffer("sums", torch.zeros(num_codebooks, codebook_size, dim), persistent=False)  # Q K d
@@ -64,6 +64,13 @@ class ResidualQuantizer(nn.Module):
         return torch.stack([F.embedding(c, e) for c, e in zip(codes.unbind(-1), self.codebooks[:codes.shape[-1]], strict=True)]).sum(0)
 
     @torch.no_grad()
+    def decode_first(self, codes: Tensor, levels: Tensor) -> Tensor:
+        """int64 `n f Q`, and how many levels count for each item, int64 `n` -> values float `n f d`."""
+        values = torch.stack([F.embedding(c, e) for c, e in zip(codes.unbind(-1), self.codebooks, strict=True)])   # Q n f d
+        counts = torch.arange(len(values), device=levels.device)[:, None] < levels
+        return (values * counts[:, :, None, None]).sum(0)
+
+    @torch.no_grad()
     def initialize(self, latents: Tensor, random: np.random.Generator) -> None:
         """Start every level as k-means of what the levels before left over of `latents`, float `N d`."""
         residual = latents
@@ -86,7 +93,7 @@ class ResidualQuantizer(nn.Module):
             self.counts[q].lerp_(share.to(codebook.dtype), 1 - self.decay)
             self.sums[q].lerp_(total, 1 - self.decay)
             codebook.copy_(self.sums[q] / self.counts[q].unsqueeze(1).clamp_min(1e-12))
-            dead = (self.counts[q] < DEAD_SHARE / size).nonzero()[:, 0]   # also those never chosen so far
+            dead = (self.counts[q] < self.dead_share / size).nonzero()[:, 0]   # also those never chosen so far
             num_restarts += len(dead)
             if len(dead):
                 fresh = residual[_draw(left.square().sum(1), len(dead), random)]

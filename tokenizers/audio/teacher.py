@@ -11,13 +11,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
+import soxr
 import torch
 import torch.nn.functional as F
 from einops import rearrange, reduce
 from torch import Tensor
 
+from ernie5.run.parts import load_part
 from ernie5.tokenizers.audio.mel import log_mel, mel_filters
 from ernie5.tokenizers.audio.spectrogram import Spectrogram, magnitudes_of
+
+RATE_HZ = 16_000  # of Whisper
 
 
 class AudioTeacher(Protocol):
@@ -55,9 +59,10 @@ class WhisperTeacher:
     STEPS, WINDOW_S = 4, 30
 
     def __init__(self, path: str | Path, sample_rate_hz: int = 16_000, hop_samples: int = 1280) -> None:
-        if (sample_rate_hz, hop_samples) != (16_000, 1280):
-            raise ValueError(f"sample_rate_hz = {sample_rate_hz} and hop_samples = {hop_samples} must be 16000 and 1280 for the Whisper "
-                             "teacher; use these or teacher: logmel")
+        if 2 * sample_rate_hz != 25 * hop_samples:
+            raise ValueError(f"sample_rate_hz = {sample_rate_hz} and hop_samples = {hop_samples} must make frames of 80 ms for the Whisper "
+                             "teacher; use 16000 and 1280, 24000 and 1920, or teacher: logmel")
+        self.sample_rate_hz, self.hop_samples = sample_rate_hz, hop_samples
         if not Path(path, "config.json").is_file():
             raise ValueError(f"teacher_path = {str(path)!r} must be a folder with a Whisper model (config.json, preprocessor_config.json, "
                              "model.safetensors); download one there, or use teacher: logmel, which needs no weights")
@@ -72,11 +77,35 @@ class WhisperTeacher:
 
     @torch.no_grad()
     def features(self, sounds: Tensor) -> Tensor:
-        """float `n s` at 16 kHz -> `n f dim`. Whisper hears 30 s at a time: longer sounds are cut there, shorter ones padded."""
-        num_frames, window = sounds.shape[1] // 1280, self.WINDOW_S * 16_000
-        windows = F.pad(sounds, (0, -sounds.shape[1] % window)).unfold(1, window, window)                        # n w 480000
+        """float `n s` at the codec's rate -> `n f dim`. Whisper hears 30 s at a time, at 16 kHz: longer sounds are cut there, shorter ones
+        padded.
+        """
+        num_frames, window = sounds.shape[1] // self.hop_samples, self.WINDOW_S * RATE_HZ
+        heard = sounds if self.sample_rate_hz == RATE_HZ else _resampled(sounds, self.sample_rate_hz)
+        windows = F.pad(heard, (0, -heard.shape[1] % window)).unfold(1, window, window)                          # n w 480000
         flat = rearrange(windows, "n w s -> (n w) s").cpu().numpy()
         inputs = self.extractor(list(flat), sampling_rate=16_000, return_tensors="pt").input_features
         hidden = self.encoder(inputs.to(self.encoder.device)).last_hidden_state                                 # (n w) 1500 dim
         frames = reduce(hidden, "nw (f k) c -> nw f c", "mean", k=self.STEPS)
         return rearrange(frames, "(n w) f c -> n (w f) c", n=len(sounds))[:, :num_frames].to(sounds)
+
+
+def teacher_named(name: str, path: str, sample_rate_hz: int, hop_samples: int) -> AudioTeacher | None:
+    """`none`, `logmel`, `whisper` (folder `path`), or your own `module:Class`, made by Class(path, sample_rate_hz, hop_samples)."""
+    match name:
+        case "none":
+            return None
+        case "logmel":
+            return LogMelTeacher(sample_rate_hz, hop_samples)
+        case "whisper":
+            return WhisperTeacher(path, sample_rate_hz, hop_samples)
+        case _:
+            if ":" not in name:
+                raise ValueError(f"teacher = {name!r} must be one of logmel, whisper, none, or module:Class")
+            own: AudioTeacher = load_part(name)(path, sample_rate_hz, hop_samples)
+            return own
+
+
+def _resampled(sounds: Tensor, sample_rate_hz: int) -> Tensor:
+    """float `n s` -> `n s'` at Whisper's rate."""
+    return torch.from_numpy(soxr.resample(sounds.cpu().numpy().T, sample_rate_hz, RATE_HZ).T.copy()).to(sounds)

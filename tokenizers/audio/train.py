@@ -21,7 +21,7 @@ from ernie5.run.random_streams import stream
 from ernie5.tokenizers.audio import losses
 from ernie5.tokenizers.audio.codec import AudioCodec, AudioCodecConfig
 from ernie5.tokenizers.audio.spectrogram import magnitudes_of
-from ernie5.tokenizers.audio.teacher import AudioTeacher, LogMelTeacher, WhisperTeacher
+from ernie5.tokenizers.audio.teacher import AudioTeacher, teacher_named
 from ernie5.tokenizers.fit import Saves, fit
 from ernie5.tokenizers.muon import MuonWithAdamW, flat_then_linear
 
@@ -61,13 +61,7 @@ class AudioCodecTraining:
 
 def build_teacher(config: AudioCodecConfig, training: AudioCodecTraining) -> AudioTeacher | None:
     """The teacher that `training` names; None for "none"."""
-    match training.teacher:
-        case "none":
-            return None
-        case "logmel":
-            return LogMelTeacher(config.sample_rate_hz, config.hop_samples)
-        case "whisper":
-            return WhisperTeacher(training.teacher_path, config.sample_rate_hz, config.hop_samples)
+    return teacher_named(training.teacher, training.teacher_path, config.sample_rate_hz, config.hop_samples)
 
 
 def train_audio_codec(
