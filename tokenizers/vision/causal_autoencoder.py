@@ -3,8 +3,9 @@
     encoder: unshuffle(2) -> c_0 -> halve -> c_1 -> ... -> halve, 1 + T frames -> 1 + T / temporal_stride -> c_L -> d, normalised
     decoder: the mirror image
 
-Only the lowest level looks across frames, so high-resolution work stays 2-D and a frame of a clip costs what an image costs. The
-latent is normalised per channel by running statistics (not over channels): then the first d_i channels do not depend on the others.
+Only the lowest level looks across frames (and, with `attention`, across the cells of a frame), so high-resolution work stays 2-D and a
+frame of a clip costs what an image costs. The latent is normalised per channel by running statistics (not over channels): then the first
+d_i channels do not depend on the others.
 Report: §2.2.1 (2-D multi-scale tokenizer, inflated to causal 3-D). Ours: all sizes.
 Letters: n clips, t frames, t' latent frames, c channels, d bits, h w pixels, h' w' latent grid.
 """
@@ -12,11 +13,13 @@ Letters: n clips, t frames, t' latent frames, c channels, d bits, h w pixels, h'
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from einops import rearrange
 from torch import Tensor, nn
 
-from ernie5.tokenizers.vision.causal_convolution import CausalConv, CausalUp, FrameNorm
+from ernie5.tokenizers.vision.causal_convolution import CausalConv, CausalUp, CellNorm, FrameNorm, ShortDown, ShortUp
+from ernie5.tokenizers.vision.cell_attention import CellAttention
 
 STEM = 2     # pixels folded into channels before the first convolution
 GROUPS = 8   # of the frame norms
@@ -31,12 +34,18 @@ class AutoencoderConfig:
     bits: int = 16
     temporal_stride: int = 4              # 1: the image model
     time_kernel: int = 3                  # frames that a residual block of the lowest level sees
+    norm: Literal["frame", "cell"] = "frame"  # over a frame, in groups of channels; or over the channels of a cell
+    shortcuts: bool = False               # paths without weights around what halves and doubles
+    attention: int = 0                    # heads of the attention among the cells of the lowest level, 0 = none
 
     def __post_init__(self) -> None:
         if len(self.channels) < 2 or any(c % GROUPS for c in self.channels):
             raise ValueError(f"autoencoder.channels = {self.channels} must be two or more multiples of {GROUPS}; for example (16, 32, 64)")
         if len(self.blocks) != len(self.channels):
             raise ValueError(f"autoencoder.blocks = {self.blocks} must have one number per level; give {len(self.channels)} numbers")
+        if self.attention < 0 or (self.attention and self.channels[-1] % self.attention):
+            raise ValueError(f"autoencoder.attention = {self.attention} heads must divide the {self.channels[-1]} channels of the "
+                             "lowest level; use 0 for none")
 
     @property
     def stride(self) -> int:
@@ -48,14 +57,19 @@ class AutoencoderConfig:
         return replace(self, temporal_stride=1, time_kernel=1)
 
 
+def make_norm(kind: Literal["frame", "cell"], channels: int) -> nn.Module:
+    """The norm of the settings."""
+    return FrameNorm(GROUPS, channels) if kind == "frame" else CellNorm(channels)
+
+
 class ResidualBlock(nn.Module):
     """Two convolutions around a shortcut, `n t c h w` -> same."""
 
-    def __init__(self, channels: int, time_kernel: int) -> None:
+    def __init__(self, channels: int, time_kernel: int, norm: Literal["frame", "cell"] = "frame") -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            FrameNorm(GROUPS, channels), nn.SiLU(), CausalConv(channels, channels, time_kernel=time_kernel),
-            FrameNorm(GROUPS, channels), nn.SiLU(), CausalConv(channels, channels, time_kernel=time_kernel),
+            make_norm(norm, channels), nn.SiLU(), CausalConv(channels, channels, time_kernel=time_kernel),
+            make_norm(norm, channels), nn.SiLU(), CausalConv(channels, channels, time_kernel=time_kernel),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -72,29 +86,34 @@ class CausalAutoencoder(nn.Module):
         kernels = [1] * last + [config.time_kernel]
 
         def blocks(level: int) -> list[nn.Module]:
-            return [ResidualBlock(channels[level], kernels[level]) for _ in range(config.blocks[level])]
+            return [ResidualBlock(channels[level], kernels[level], config.norm) for _ in range(config.blocks[level])]
+
+        def attention() -> list[nn.Module]:
+            return [CellAttention(make_norm(config.norm, channels[-1]), channels[-1], config.attention)] if config.attention else []
 
         encoder: list[nn.Module] = [CausalConv(3 * STEM**2, channels[0]), nn.SiLU(), *blocks(0)]
         for level in range(1, last + 1):
             time = config.temporal_stride if level == last else 1
-            encoder += [CausalConv(channels[level - 1], channels[level], 4, time_kernel=time, stride=2, time_stride=time), *blocks(level)]
-        self.encoder = nn.Sequential(*encoder, FrameNorm(GROUPS, channels[-1]), nn.SiLU())
+            halve = CausalConv(channels[level - 1], channels[level], 4, time_kernel=time, stride=2, time_stride=time)
+            encoder += [ShortDown(halve) if config.shortcuts else halve, *blocks(level)]
+        self.encoder = nn.Sequential(*encoder, *attention(), make_norm(config.norm, channels[-1]), nn.SiLU())
         self.to_latent = CausalConv(channels[-1], config.bits, 1)
         self.latent_norm = nn.BatchNorm2d(config.bits, affine=False)
 
-        decoder: list[nn.Module] = [CausalConv(config.bits, channels[-1], time_kernel=kernels[-1]), *blocks(last)]
+        decoder: list[nn.Module] = [CausalConv(config.bits, channels[-1], time_kernel=kernels[-1]), *attention(), *blocks(last)]
         for level in reversed(range(last)):
             time = config.temporal_stride if level == last - 1 else 1
-            decoder += [CausalUp(channels[level + 1], channels[level], time=time), *blocks(level)]
-        self.decoder = nn.Sequential(*decoder, FrameNorm(GROUPS, channels[0]), nn.SiLU(), CausalConv(channels[0], 3 * STEM**2))
+            double = CausalUp(channels[level + 1], channels[level], time=time)
+            decoder += [ShortUp(double) if config.shortcuts else double, *blocks(level)]
+        self.decoder = nn.Sequential(*decoder, make_norm(config.norm, channels[0]), nn.SiLU(), CausalConv(channels[0], 3 * STEM**2))
 
     def features(self, pixels: Tensor) -> Tensor:
         """pixels `n t 3 h w` -> the last feature map `n t' c h' w'`; t = 1 + temporal_stride * (t' - 1)."""
-        return self.encoder(rearrange(pixels, "n t c (h a) (w b) -> n t (c a b) h w", a=STEM, b=STEM))
+        return self.encoder(fold(pixels))
 
     def latent(self, features: Tensor) -> Tensor:
         """features `n t' c h' w'` -> latent `n t' d h' w'`, every channel with mean 0 and deviation 1 over the training media."""
-        x = self.to_latent(features)
+        x = self.to_latent(features).float()  # lower precision ends here: bits are thresholds
         return self.latent_norm(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
     def encode(self, pixels: Tensor) -> Tensor:
@@ -103,7 +122,17 @@ class CausalAutoencoder(nn.Module):
 
     def decode(self, total: Tensor) -> Tensor:
         """latent or its quantized sum `n t' d h' w'` -> pixels `n t 3 h w`."""
-        return rearrange(self.decoder(total), "n t (c a b) h w -> n t c (h a) (w b)", a=STEM, b=STEM)
+        return unfold(self.decoder(total))
+
+
+def fold(pixels: Tensor) -> Tensor:
+    """pixels `n t 3 h w` -> what the encoder's layers read."""
+    return rearrange(pixels, "n t c (h a) (w b) -> n t (c a b) h w", a=STEM, b=STEM)
+
+
+def unfold(x: Tensor) -> Tensor:
+    """What the decoder's layers give -> pixels `n t 3 h w`."""
+    return rearrange(x, "n t (c a b) h w -> n t c (h a) (w b)", a=STEM, b=STEM)
 
 
 def inflate(image: CausalAutoencoder, video: CausalAutoencoder) -> None:
