@@ -9,6 +9,6 @@ from setuptools import find_namespace_packages, setup
 
 setup(
     packages=find_namespace_packages(include=["ernie5", "ernie5.*"]),
-    package_data={"ernie5.recipes": ["*.yaml"], "ernie5.recipes.ablations": ["*.yaml"]},
+    package_data={"ernie5.recipes": ["*.yaml"], "ernie5.recipes.ablations": ["*.yaml"], "ernie5.recipes.tokenizers": ["*.yaml"]},
     include_package_data=False,
 )

@@ -21,6 +21,7 @@ def add_parser(subparsers: Subparsers) -> None:
     actions = add_subparsers(parser)
     action = add_command(actions, "train", "RECIPE [key=value …]", "train the tokenizers that are missing", TRAIN, run)
     action.add_argument("recipe", metavar="RECIPE", help="a YAML file, or the name of a shipped recipe")
+    action.add_argument("--only", choices=("text", "vision", "audio"), help="this one alone")
     add_overrides(action)
     list_commands(parser, actions)
 
@@ -40,5 +41,5 @@ def run(args: argparse.Namespace) -> int:
     folder = RunFolder(Path(settings.run.folder))
     folder.create()
     with run_lock(folder.lock), logging_to(folder.logs, rank=0):
-        prepare(settings)
+        prepare(settings, args.only)
     return 0

@@ -12,6 +12,8 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+from torch import Tensor
+
 from ernie5.config import fingerprint, load_config, to_plain
 from ernie5.data_pipelines.quarantine import Quarantine
 from ernie5.recipe import Recipe, TokenizersConfig
@@ -22,17 +24,20 @@ from ernie5.tokenizers.audio.train import train_audio_codec
 from ernie5.tokenizers.fit import Saves
 from ernie5.tokenizers.text_training import train_text_tokenizer
 from ernie5.tokenizers.vision.train import train_vision_tokenizer
-from ernie5.train.prepare import make_demo, media_of, missing_tokenizers, open_training_sources, parts_folder
+from ernie5.tokenizers.vision.windows import WindowConfig
+from ernie5.train.media_pool import CorpusPool
+from ernie5.train.prepare import Corpus, make_demo, media_of, missing_tokenizers, open_training_sources, parts_folder
 from ernie5.train.side_by_side import side_by_side
 
 log = logging.getLogger(__name__)
 SAVES = "training"  # in the folder of an unfinished tokenizer
 
 
-def prepare(recipe: Recipe) -> None:
-    """Make everything that is missing. Called by one process; the others wait. Stopped: a signal came, and what was trained is saved."""
+def prepare(recipe: Recipe, only: str | None = None) -> None:
+    """Make everything that is missing, or one tokenizer `only`. Called by one process; the others wait. Stopped: a signal came, and what
+    was trained is saved."""
     make_demo(recipe)
-    missing = missing_tokenizers(recipe)
+    missing = [kind for kind in missing_tokenizers(recipe) if only in (None, kind)]
     if "text" in missing:
         train_one(recipe, "text")
     heavy = [kind for kind in missing if kind != "text"]
@@ -59,9 +64,8 @@ def train_one(recipe: Recipe, kind: str) -> None:
         case "text":
             train_text_tokenizer(media_of(corpus, {Modality.TEXT}, 100 * at_most), config.text.vocab_size).save(half)
         case "vision":
-            images = list(media_of(corpus, {Modality.IMAGE}, at_most))
-            clips = list(media_of(corpus, {Modality.VIDEO}, at_most))
-            if not images and not clips:
+            images, clips = (_seen(corpus, kind, config.vision.windows, at_most) for kind in (Modality.IMAGE, Modality.VIDEO))
+            if not len(images) and not len(clips):
                 _say_untrained(kind)
             train_vision_tokenizer(config.vision, images, clips, seed=recipe.run.seed, saves=saves).save(half)
         case "audio":
@@ -73,6 +77,11 @@ def train_one(recipe: Recipe, kind: str) -> None:
                 AudioCodec(config.audio.codec).save(half)
     shutil.rmtree(saves.folder, ignore_errors=True)
     half.rename(final)
+
+
+def _seen(corpus: Corpus, kind: Modality, windows: WindowConfig | None, at_most: int) -> list[Tensor] | CorpusPool:
+    """What the vision tokenizer is trained on: all media of any size, read when drawn, or some at the sizes of the run, in memory."""
+    return CorpusPool(corpus, kind, windows) if windows else list(media_of(corpus, {kind}, at_most))
 
 
 def _settings(recipe: Recipe, kind: str) -> str:

@@ -26,8 +26,9 @@ class VisionTokenizerConfig:
     bits: int = 16
     temporal_stride: int = 4
     time_kernel: int = 3                  # latent frames that a convolution of the lowest level sees
+    stem: int = 2                         # the side of the squares of pixels that are folded into channels first
     norm: Literal["frame", "cell"] = "frame"  # over a frame, in groups of channels; or over the channels of a cell
-    shortcuts: bool = False               # paths without weights around what halves and doubles
+    shortcuts: bool = False               # plain paths around what halves and doubles, no norms and activations at the ends
     attention: int = 0                    # heads of the attention among the cells of the lowest level, 0 = none
     scales: ScaleConfig = ScaleConfig()
 
@@ -78,5 +79,5 @@ class VisionTokenizerConfig:
     @property
     def autoencoder(self) -> AutoencoderConfig:
         """The sizes of the video model."""
-        return AutoencoderConfig(self.channels, self.blocks, self.bits, self.temporal_stride, self.time_kernel, self.norm, self.shortcuts,
-                                 self.attention)
+        return AutoencoderConfig(self.channels, self.blocks, self.bits, self.temporal_stride, self.time_kernel, self.stem, self.norm,
+                                 self.shortcuts, self.attention)

@@ -28,7 +28,7 @@ from ernie5.tokenizers.vision.multiscale_residual import MultiscaleResidualQuant
 from ernie5.tokenizers.vision.scales import ScaleConfig
 
 FORMAT_VERSION = 1
-LATER = {"norm": "frame", "shortcuts": False, "attention": 0}  # sizes that format 1 did not have at first
+LATER = {"stem": 2, "norm": "frame", "shortcuts": False, "attention": 0}  # sizes that format 1 did not have at first
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class VisionGenerationTokenizer(nn.Module):
             check_media(chunk if not stream.begun else chunk[:1], self.config.autoencoder)
             pixels = to_float(chunk.to(self.feature_mean.device))
             features = self.autoencoder.features(pixels[:, None])              # t 1 c h' w'
-            latent = self.autoencoder.latent(stream(fold(pixels[None])))       # 1 t' d h' w'
+            latent = self.autoencoder.latent(stream(fold(pixels[None], self.config.autoencoder.stem)))       # 1 t' d h' w'
             yield VisionCodes(latent=latent[0], features=(features[:, 0] - self.feature_mean) / self.feature_scale)
 
     @torch.no_grad()
@@ -130,7 +130,7 @@ class VisionGenerationTokenizer(nn.Module):
         stream = CausalStream(self.autoencoder.decoder)
         for total in totals:
             self._check_total(total)
-            yield to_uint8(unfold(stream(total[None]))[0])
+            yield to_uint8(unfold(stream(total[None]), self.config.autoencoder.stem)[0])
 
     @torch.no_grad()
     def standardise_features(self, pictures: Sequence[Tensor]) -> None:

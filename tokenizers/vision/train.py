@@ -39,6 +39,8 @@ def train_vision_tokenizer(
     Without either, the tokenizer is returned untrained, on the CPU. With `saves`, an interrupted training goes on exactly. ValueError for
     media that the strides do not divide.
     """
+    if config.device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"tokenizers.vision.device = {config.device}, but torch sees no GPU here; use cpu, or a machine with one")
     data = _Windows(config, _pool(images), _pool(clips), seed) if config.windows else _Whole(config, images, clips, seed)
     with torch.random.fork_rng(devices=[]):  # layers draw their start weights from torch's global stream
         torch.manual_seed(torch_generator(seed, "vision tokenizer weights").initial_seed())

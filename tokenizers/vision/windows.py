@@ -26,7 +26,7 @@ MAX_MISSES = 10_000  # draws in a row without a medium of the kind
 @dataclass(frozen=True)
 class Window:
     """What is wanted of one medium. `zoom`: part of the sides of the largest window of the aspect; `x`, `y`: 0 = left or top, 1 = right or
-    bottom.
+    bottom. `pick`: which of several media that one number holds, from 0 to below 1.
     """
 
     height: int
@@ -35,6 +35,7 @@ class Window:
     x: float = 0.5
     y: float = 0.5
     mirror: bool = False
+    pick: float = 0.0
 
     def part(self, height: int, width: int) -> tuple[int, int, int, int]:
         """Top, left, height and width of the window in a medium of `height x width` pixels."""
@@ -130,8 +131,8 @@ class WindowBatches:
         misses = 0
         while len(found) < count:
             index = int(random.integers(len(self.pool)))
-            zoom, x, y, mirror = (float(number) for number in random.random(4))
-            window = Window(height, width, exp(least + (most - least) * zoom), x, y, self.config.mirror and mirror < 0.5)
+            zoom, x, y, mirror, pick = (float(number) for number in random.random(5))
+            window = Window(height, width, exp(least + (most - least) * zoom), x, y, self.config.mirror and mirror < 0.5, pick)
             medium = self.pool.window(index, window)
             misses = 0 if medium is not None else misses + 1
             if misses > MAX_MISSES:
