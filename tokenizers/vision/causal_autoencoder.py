@@ -13,12 +13,13 @@ Letters: n clips, t frames, t' latent frames, c channels, d bits, h w pixels, h'
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 from einops import rearrange
 from torch import Tensor, nn
 
-from ernie5.tokenizers.vision.causal_convolution import CausalConv, CausalUp, CellNorm, FrameNorm, ShortDown, ShortUp
+from ernie5.tokenizers.vision.causal_convolution import CausalConv, CausalUp, CellNorm, FrameNorm, RunningNorm, ShortDown, ShortUp
 from ernie5.tokenizers.vision.cell_attention import CellAttention
 
 GROUPS = 8   # of the frame norms
@@ -45,6 +46,9 @@ class AutoencoderConfig:
             raise ValueError(f"autoencoder.stem = {self.stem} must be 1 or more; 2 folds 2 x 2 pixels, 8 suits short trainings")
         if len(self.blocks) != len(self.channels):
             raise ValueError(f"autoencoder.blocks = {self.blocks} must have one number per level; give {len(self.channels)} numbers")
+        if self.shortcuts and any(4 * a % b for a, b in pairwise(self.channels)):
+            raise ValueError(f"autoencoder.channels = {self.channels} do not suit shortcuts: those of a level must divide 4 x those of the "
+                             "level above; for example (64, 128, 256)")
         if self.attention < 0 or (self.attention and self.channels[-1] % self.attention):
             raise ValueError(f"autoencoder.attention = {self.attention} heads must divide the {self.channels[-1]} channels of the "
                              "lowest level; use 0 for none")
@@ -103,7 +107,8 @@ class CausalAutoencoder(nn.Module):
             encoder += [ShortDown(halve) if config.shortcuts else halve, *blocks(level)]
         self.encoder = nn.Sequential(*encoder, *attention(), *bend(last))
         self.to_latent = CausalConv(channels[-1], config.bits, 1)
-        self.latent_norm = nn.BatchNorm2d(config.bits, affine=False)
+        kind = nn.BatchNorm2d if config.norm == "frame" else RunningNorm
+        self.latent_norm = kind(config.bits, affine=False)
 
         decoder: list[nn.Module] = [CausalConv(config.bits, channels[-1], time_kernel=kernels[-1]), *attention(), *blocks(last)]
         for level in reversed(range(last)):

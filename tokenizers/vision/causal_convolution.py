@@ -75,9 +75,6 @@ class ShortDown(nn.Module):
     def __init__(self, conv: CausalConv) -> None:
         super().__init__()
         self.conv = conv
-        outputs, inputs = conv.weight.shape[:2]
-        if 4 * inputs % outputs:
-            raise ValueError(f"with shortcuts, {outputs} channels must divide 4 x the {inputs} of the level above; use doubling channels")
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(x) + self.plain(x[:, ::self.conv.time_stride])
@@ -95,9 +92,6 @@ class ShortUp(nn.Module):
     def __init__(self, up: CausalUp) -> None:
         super().__init__()
         self.up = up
-        rows, inputs = len(up.conv.bias) // up.time, up.conv.weight.shape[1]
-        if rows % inputs:
-            raise ValueError(f"with shortcuts, the {inputs} channels of a level must divide 4 x those above, {rows}; use doubling channels")
 
     def forward(self, x: Tensor) -> Tensor:
         return self.up(x) + self.plain(x)[:, (self.up.time - 1):]
@@ -121,6 +115,21 @@ class CellNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         scale = x.float().square().mean(2, keepdim=True).add(1e-6).rsqrt().to(x.dtype)
         return x * scale * self.weight.to(x.dtype)[:, None, None] + self.bias.to(x.dtype)[:, None, None]
+
+
+class RunningNorm(nn.BatchNorm2d):
+    """A batch norm without weights that uses its running statistics in training too, so that one picture a batch is enough: normalised by
+    its own statistics, it would lose its mean colour. No gradient passes through the statistics. `n c h w` -> same."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            with torch.no_grad():
+                self.num_batches_tracked += 1
+                share = max(self.momentum, 1.0 / int(self.num_batches_tracked))  # plain averages first
+                mean = x.mean((0, 2, 3))
+                self.running_mean.lerp_(mean, share)
+                self.running_var.lerp_((x - self.running_mean[:, None, None]).square().mean((0, 2, 3)), share)
+        return F.batch_norm(x, self.running_mean.clone(), self.running_var.clone(), eps=self.eps)
 
 
 class FrameNorm(nn.GroupNorm):

@@ -47,6 +47,7 @@ class VisionTokenizerConfig:
     flat_share: float = 0.6               # of a stage's steps, before the learning rate falls
     max_grad_norm: float = 1.0
     accumulate: int = 1                   # batches a step
+    momentum: float = 0.1                 # of the running statistics of latents and bits; smaller for small batches
     average: float = 0.0                  # decay of the average of the weights that is kept in the end, 0 = the last weights
     device: str = "cpu"                   # cuda
     precision: Literal["float32", "bfloat16"] = "float32"  # of convolutions and attention
@@ -71,6 +72,8 @@ class VisionTokenizerConfig:
         for name in ("image_steps", "image_batch", "video_steps", "video_images", "video_clips", "accumulate"):
             if getattr(self, name) < (0 if name.endswith("steps") else 1):
                 raise ValueError(f"{name} = {getattr(self, name)} is too small; steps may be 0, batches must hold 1 or more")
+        if not 0 < self.momentum <= 1:
+            raise ValueError(f"momentum = {self.momentum} must be above 0 and at most 1; for example 0.1, or 0.02 for batches of one")
         if not 0 <= self.average < 1:
             raise ValueError(f"average = {self.average} must be at least 0 (off) and below 1; for example 0.999")
         if self.windows is not None:

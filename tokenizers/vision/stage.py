@@ -49,6 +49,7 @@ class Stage:
     ) -> None:
         self.config, self.sources, self.shares, self.num_steps = config, sources, shares, num_steps
         self.model, self.quantizer = model.to(config.device), quantizer.to(config.device)
+        model.latent_norm.momentum = quantizer.levels.momentum = config.momentum
         self.parts = nn.ModuleDict({"model": model, "quantizer": quantizer})
         perceptual = load_perceptual(config.perceptual)
         self.perceptual = perceptual.to(config.device) if perceptual else None
