@@ -99,17 +99,24 @@ class Stage:
         self.model.eval()
         return {"loss": mean.item(), **numbers}
 
-    def finish(self) -> None:
-        """After the last step: the averaged weights, if they are kept, with statistics that belong to them."""
-        if not self.config.average:
-            return
-        self.model.load_state_dict(self.parts["average"].state_dict())
-        self.model.train()
-        with torch.no_grad():
-            for number in range(RECOUNTED):
-                for media in self._media(self.num_steps * self.config.accumulate + number):
-                    self.quantizer.quantize(self._latent(self._features(media).flatten(0, 1)))
-        self.model.eval()
+    def finish(self, more: Batches | None = None) -> None:
+        """After the last step: the averaged weights, if they are kept, with statistics that belong to them; then the bits' statistics of
+        grids that were not trained on (`more`)."""
+        first = self.num_steps * self.config.accumulate
+        if self.config.average:
+            self.model.load_state_dict(self.parts["average"].state_dict())
+            self.model.train()
+            self._recount(self.sources, first)
+            self.model.eval()
+        if more:
+            self._recount([more], first)
+
+    @torch.no_grad()
+    def _recount(self, sources: Sequence[Batches], first: int) -> None:
+        for number in range(first, first + RECOUNTED):
+            for source in sources:
+                pixels = to_float(source.draw(number).to(self.config.device))
+                self.quantizer.quantize(self._latent(self._features(pixels).flatten(0, 1)))
 
     def tensors(self) -> dict[str, Tensor]:
         tensors = {**self.parts.state_dict(), **self.optimizer.tensors()}

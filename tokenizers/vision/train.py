@@ -50,14 +50,14 @@ def train_vision_tokenizer(
         batches = [data.pictures(IMAGES, config.image_batch)]
         stage = Stage(config, image, tokenizer.quantizer, batches, [1.0], config.image_steps, seed)
         fit(stage, f"{title}, images", saves and saves.stage("images"))
-        stage.finish()
+        stage.finish(None if data.any_clips else data.more())
     inflate(image, tokenizer.autoencoder)
     if data.any_clips:
         batches = [data.pictures(IMAGES_BESIDE, config.video_images), data.clips(CLIPS, config.video_clips)]
         shares = [1 - config.clip_share, config.clip_share]
         stage = Stage(config, tokenizer.autoencoder, tokenizer.quantizer, batches, shares, config.video_steps, seed)
         fit(stage, f"{title}, clips", saves and saves.stage("clips"))
-        stage.finish()
+        stage.finish(data.more())
     tokenizer.eval().requires_grad_(False).to(config.device)
     if data.any_pictures:
         tokenizer.standardise_features(data.feature_pictures())
@@ -87,6 +87,9 @@ class _Whole:
     def clips(self, purpose: str, batch: int) -> Batches:
         return MediaBatches(self._clips, batch, seed=self.seed, purpose=purpose)
 
+    def more(self) -> None:
+        """There are no other sizes."""
+
     def feature_pictures(self) -> list[Tensor]:
         return self._pictures[:NUM_FEATURE_PICTURES]
 
@@ -109,12 +112,16 @@ class _Windows:
     def clips(self, purpose: str, batch: int) -> WindowBatches:
         return WindowBatches(self._clips, self.windows, self.windows.clip_sizes, batch, seed=self.seed, purpose=purpose)
 
+    def more(self) -> WindowBatches | None:
+        sizes = self.windows.more_sizes
+        return WindowBatches(self._images, self.windows, sizes, 4, seed=self.seed, purpose="vision tokenizer bits") if sizes else None
+
     def feature_pictures(self) -> list[Tensor]:
         batches = self.pictures("vision tokenizer features", 8)
         return [picture for step in range(NUM_FEATURE_WINDOWS // 8) for picture in batches.draw(step)]
 
     def num_scales(self) -> int:
-        return _num_scales(self.config, [*self.windows.sizes, *self.windows.clip_sizes])
+        return _num_scales(self.config, [*self.windows.sizes, *self.windows.clip_sizes, *self.windows.more_sizes])
 
 
 def _num_scales(config: VisionTokenizerConfig, sizes: Iterable[tuple[int, ...]]) -> int:

@@ -57,11 +57,12 @@ class MediaPool(Protocol):
 @dataclass(frozen=True)
 class WindowConfig:
     """`sizes` of pictures and `clip_sizes`, (height, width) each, are equally likely; `image_batch` and `video_clips` count those of the
-    first. `zoom`: the range. `mirror`: half of the media. `cache_gib`: memory for decoded pictures.
+    first. `more_sizes`: of pictures that are not trained on; they only give the bits of larger grids their statistics. `zoom`: the range. `mirror`: half of the media. `cache_gib`: memory for decoded pictures.
     """
 
     sizes: tuple[tuple[int, int], ...] = ((256, 256),)
     clip_sizes: tuple[tuple[int, int], ...] = ((128, 128),)
+    more_sizes: tuple[tuple[int, int], ...] = ()
     zoom: tuple[float, float] = (0.3, 1.0)
     mirror: bool = True
     cache_gib: float = 1.0
@@ -74,7 +75,7 @@ class WindowConfig:
 
     def check(self, stride: int, temporal_stride: int) -> None:
         """ValueError for sizes that a tokenizer of this stride cannot take."""
-        for key in ("sizes", "clip_sizes"):
+        for key in ("sizes", "clip_sizes", "more_sizes"):
             for height, width in getattr(self, key):
                 if height < stride or width < stride or height % stride or width % stride:
                     raise ValueError(f"windows.{key} has {height} x {width}, which must be multiples of the stride = {stride}; use for "
