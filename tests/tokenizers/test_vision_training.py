@@ -82,6 +82,22 @@ def test_everything_resumes_bit_for_bit(tmp_path, monkeypatch):
     assert loaded.quantizer.scales(2, 2) == ((1, 1), (2, 2))
 
 
+def test_a_trained_tokenizer_is_trained_further(tmp_path):
+    quick = replace(EVERYTHING, image_steps=1, video_steps=0, average=0.0, adversarial=AdversarialConfig(), semantic=SemanticConfig())
+    first = train_vision_tokenizer(quick, IMAGES, [], seed=0)
+    first.save(tmp_path)
+    on = replace(quick, start_from=str(tmp_path), image_steps=99)
+    assert train_vision_tokenizer(on, IMAGES, [], seed=0).encode(IMAGES[0][..., :16, :16]).latent.equal(
+        first.encode(IMAGES[0][..., :16, :16]).latent)
+    for clips in ([], CLIPS):
+        further = train_vision_tokenizer(replace(on, video_steps=1), IMAGES, clips, seed=0)
+        assert further.fingerprint != first.fingerprint and further.config == first.config
+    with pytest.raises(ValueError, match="use its sizes"):
+        train_vision_tokenizer(replace(on, bits=7), IMAGES, [], seed=0)
+    with pytest.raises(ValueError, match="must be the folder of a trained vision tokenizer"):
+        train_vision_tokenizer(replace(on, start_from=str(tmp_path / "no")), IMAGES, [], seed=0)
+
+
 def whole_stage(config: VisionTokenizerConfig, num_steps: int = 9) -> Stage:
     torch.manual_seed(0)
     images = media(3, 1, 16, 16)

@@ -1,4 +1,4 @@
-"""Media of any size and kind, read from shards when drawn: what comes out fits the tokenizer, what cannot be used is passed over by name."""
+"""Media of any size and kind, read from shards when drawn: what comes out fits the tokenizer, what cannot be used is passed over."""
 
 import io
 import logging
@@ -125,5 +125,6 @@ def test_a_recipe_with_windows_trains_from_its_sources(corpus, tmp_path):
     prepare(recipe, only="vision")
     made = VisionGenerationTokenizer.load(tmp_path / "tokenizers" / "vision")
     assert sorted(path.name for path in (tmp_path / "tokenizers").iterdir()) == ["vision"]
-    pool = CorpusPool(open_training_sources(recipe, Quarantine(tmp_path / "q.jsonl", 0.9)), Modality.IMAGE, recipe.tokenizers.vision.windows)
+    opened = open_training_sources(recipe, Quarantine(tmp_path / "q.jsonl", 0.9))
+    pool = CorpusPool(opened, Modality.IMAGE, recipe.tokenizers.vision.windows)
     assert made.fingerprint == train_vision_tokenizer(recipe.tokenizers.vision, pool, [], seed=0).fingerprint

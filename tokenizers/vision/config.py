@@ -32,6 +32,7 @@ class VisionTokenizerConfig:
     attention: int = 0                    # heads of the attention among the cells of the lowest level, 0 = none
     scales: ScaleConfig = ScaleConfig()
 
+    start_from: str = ""                  # folder of a trained tokenizer of these sizes: stage 2 goes on from it, stage 1 is left out
     windows: WindowConfig | None = None
     image_steps: int = 350
     image_batch: int = 32                 # pictures a step

@@ -34,7 +34,7 @@ def train_vision_tokenizer(
     title: str = "vision tokenizer", saves: Saves | None = None,
 ) -> VisionGenerationTokenizer:
     """images: uint8 `1 c h w`, clips: uint8 `t c h w`; with `config.windows` of any size, or pools. Without images, stage 1 sees frames of
-    clips; without clips, stage 2 is left out.
+    clips; without clips, stage 2 is left out, or goes on with pictures alone from `config.start_from`.
 
     Without either, the tokenizer is returned untrained, on the CPU. With `saves`, an interrupted training goes on exactly. ValueError for
     media that the strides do not divide.
@@ -42,19 +42,24 @@ def train_vision_tokenizer(
     if config.device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"tokenizers.vision.device = {config.device}, but torch sees no GPU here; use cpu, or a machine with one")
     data = _Windows(config, _pool(images), _pool(clips), seed) if config.windows else _Whole(config, images, clips, seed)
-    with torch.random.fork_rng(devices=[]):  # layers draw their start weights from torch's global stream
-        torch.manual_seed(torch_generator(seed, "vision tokenizer weights").initial_seed())
-        image = CausalAutoencoder(config.autoencoder.image_model())
-        tokenizer = VisionGenerationTokenizer(GenerationTokenizerConfig(config.autoencoder, data.num_scales(), config.scales))
-    if data.any_pictures:
-        batches = [data.pictures(IMAGES, config.image_batch)]
-        stage = Stage(config, image, tokenizer.quantizer, batches, [1.0], config.image_steps, seed)
-        fit(stage, f"{title}, images", saves and saves.stage("images"))
-        stage.finish(None if data.any_clips else data.more())
-    inflate(image, tokenizer.autoencoder)
-    if data.any_clips:
-        batches = [data.pictures(IMAGES_BESIDE, config.video_images), data.clips(CLIPS, config.video_clips)]
-        shares = [1 - config.clip_share, config.clip_share]
+    sizes = GenerationTokenizerConfig(config.autoencoder, data.num_scales(), config.scales)
+    if config.start_from:
+        tokenizer = _trained(config.start_from, sizes)
+    else:
+        with torch.random.fork_rng(devices=[]):  # layers draw their start weights from torch's global stream
+            torch.manual_seed(torch_generator(seed, "vision tokenizer weights").initial_seed())
+            image = CausalAutoencoder(config.autoencoder.image_model())
+            tokenizer = VisionGenerationTokenizer(sizes)
+        if data.any_pictures:
+            batches = [data.pictures(IMAGES, config.image_batch)]
+            stage = Stage(config, image, tokenizer.quantizer, batches, [1.0], config.image_steps, seed)
+            fit(stage, f"{title}, images", saves and saves.stage("images"))
+            stage.finish(None if data.any_clips else data.more())
+        inflate(image, tokenizer.autoencoder)
+    if data.any_clips or (config.start_from and data.any_pictures):
+        batches, shares = [data.pictures(IMAGES_BESIDE, config.video_images)], [1.0]
+        if data.any_clips:
+            batches, shares = [*batches, data.clips(CLIPS, config.video_clips)], [1 - config.clip_share, config.clip_share]
         stage = Stage(config, tokenizer.autoencoder, tokenizer.quantizer, batches, shares, config.video_steps, seed)
         fit(stage, f"{title}, clips", saves and saves.stage("clips"))
         stage.finish(data.more())
@@ -62,6 +67,18 @@ def train_vision_tokenizer(
     if data.any_pictures:
         tokenizer.standardise_features(data.feature_pictures())
     return tokenizer.cpu()
+
+
+def _trained(folder: str, sizes: GenerationTokenizerConfig) -> VisionGenerationTokenizer:
+    """The tokenizer to go on from. ValueError when it has other sizes."""
+    try:
+        tokenizer = VisionGenerationTokenizer.load(folder)
+    except OSError as error:
+        raise ValueError(f"tokenizers.vision.start_from = {folder} must be the folder of a trained vision tokenizer: {error}") from error
+    found = tokenizer.config
+    if (found.autoencoder, found.scales) != (sizes.autoencoder, sizes.scales) or found.num_scales < sizes.num_scales:
+        raise ValueError(f"tokenizers.vision.start_from = {folder} has {found}, which must be {sizes}; use its sizes and windows no larger")
+    return tokenizer
 
 
 def _pool(media: Sequence[Tensor] | MediaPool) -> MediaPool:

@@ -57,7 +57,8 @@ class MediaPool(Protocol):
 @dataclass(frozen=True)
 class WindowConfig:
     """`sizes` of pictures and `clip_sizes`, (height, width) each, are equally likely; `image_batch` and `video_clips` count those of the
-    first. `more_sizes`: of pictures that are not trained on; they only give the bits of larger grids their statistics. `zoom`: the range. `mirror`: half of the media. `cache_gib`: memory for decoded pictures.
+    first. `more_sizes`: of pictures that are not trained on; they only give the bits of larger grids their statistics.
+    `zoom`: the range. `mirror`: half of the media. `cache_gib`: memory for decoded pictures.
     """
 
     sizes: tuple[tuple[int, int], ...] = ((256, 256),)
