@@ -84,8 +84,8 @@ def pictures(tokenizer: VisionGenerationTokenizer, files: list[Path]) -> None:
     print(f"mean           {mean(r[2] for r in rows):6.3f} {mean(r[0][-1] for r in rows):6.2f} {mean(r[1] for r in rows):6.2f} "
           f"{mean(r[3] for r in rows):6.3f};  decoder alone (not quantized): {mean(r[4] for r in rows):.2f}")
     print("after 1, 2, … scales: " + " ".join(f"{mean(r[0][k] for r in rows):.2f}" for k in range(len(rows[0][0]))))
-    print(f"bits in use: {(many >= 0.8).float().mean():.3f} of {many.numel()} (all scales: {(entropy >= 0.8).float().mean():.3f}); normalised "
-          "entropy by scale: " + " ".join(f"{e:.3f}" for e in entropy.mean(1)))
+    print(f"bits in use: {(many >= 0.8).float().mean():.3f} of {many.numel()} (all scales: {(entropy >= 0.8).float().mean():.3f}); "
+          "normalised entropy by scale: " + " ".join(f"{e:.3f}" for e in entropy.mean(1)))
 
 
 def pan(file: Path, frames: int, size: int) -> Tensor:
@@ -112,8 +112,8 @@ def clips(tokenizer: VisionGenerationTokenizer, files: list[Path]) -> None:
         for size in (1, 3, 4, 9):
             pieces = torch.cat([codes.latent for codes in tokenizer.encode_chunks(clip.split(size))])
             latent_error = max(latent_error, (pieces - whole).abs().max().item())
-            flipped += sum(int((a != b).sum()) for a, b in zip(tokenizer.quantizer.encode(pieces).bits, tokenizer.quantizer.encode(whole).bits,
-                                                               strict=True))
+            ours, theirs = (tokenizer.quantizer.encode(latent).bits for latent in (pieces, whole))
+            flipped += sum(int((a != b).sum()) for a, b in zip(ours, theirs, strict=True))
             pixels = torch.cat(list(tokenizer.decode_chunks(total.split(size))))
             assert (pixels.int() - decoded.int()).abs().max() <= 1
         other = clip.clone()
@@ -146,8 +146,8 @@ def sharing(tokenizer: VisionGenerationTokenizer, files: list[Path]) -> None:
                 quantizer.quantize(counted)
             found.append((latent - quantizer.encode(latent).total).square().mean().item())
         own, side, cell = found
-        print(f"grid {cells} x {cells}: latent error with its own statistics {own:.4f}, with those of {large} x {large} by side {side:.4f}, "
-              f"by cell {cell:.4f}")
+        print(f"grid {cells} x {cells}: latent error with its own statistics {own:.4f}, with those of {large} x {large} by "
+              f"side {side:.4f}, by cell {cell:.4f}")
     for cells, latent in latents.items():
         total, sizes, values = torch.zeros_like(latent), tokenizer.quantizer.scales(cells, cells), []
         quantizer = MultiscaleResidualQuantizer(rows, bits, tokenizer.config.scales)
