@@ -122,14 +122,15 @@ class RunningNorm(nn.BatchNorm2d):
     its own statistics, it would lose its mean colour. No gradient passes through the statistics. `n c h w` -> same."""
 
     def forward(self, x: Tensor) -> Tensor:
+        mean, variance, seen = self.running_mean, self.running_var, self.num_batches_tracked
+        assert mean is not None and variance is not None and seen is not None and self.momentum is not None
         if self.training:
             with torch.no_grad():
-                self.num_batches_tracked += 1
-                share = max(self.momentum, 1.0 / int(self.num_batches_tracked))  # plain averages first
-                mean = x.mean((0, 2, 3))
-                self.running_mean.lerp_(mean, share)
-                self.running_var.lerp_((x - self.running_mean[:, None, None]).square().mean((0, 2, 3)), share)
-        return F.batch_norm(x, self.running_mean.clone(), self.running_var.clone(), eps=self.eps)
+                seen.add_(1)
+                share = max(self.momentum, 1.0 / int(seen))  # plain averages first
+                mean.lerp_(x.mean((0, 2, 3)), share)
+                variance.lerp_((x - mean[:, None, None]).square().mean((0, 2, 3)), share)
+        return F.batch_norm(x, mean.clone(), variance.clone(), eps=self.eps)
 
 
 class FrameNorm(nn.GroupNorm):
