@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
 from io import BytesIO
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -32,24 +30,11 @@ _TURN = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: I
 
 def decode_image(data: bytes, limits: MediaLimits, crop: Crop = CENTRE, sizes: tuple[VisionSize, ...] = ()) -> Tensor:
     """Encoded bytes -> uint8 `1 3 h w` of `limits.image_size`, or of one of `sizes` whose aspect is nearer. Raises BadMedia."""
-    return _read(data, limits, lambda image: _pixels(image, crop, (limits.image_size, *sizes)))
-
-
-def decode_upright(data: bytes, limits: MediaLimits, side: int) -> Image.Image:
-    """Encoded bytes -> the whole picture, upright, RGB, shrunk where its short side is longer than `side`. Raises BadMedia."""
-    return _read(data, limits, lambda image: _upright(image, side))
-
-
-T = TypeVar("T")
-
-
-def _read(data: bytes, limits: MediaLimits, use: Callable[[Image.Image], T]) -> T:
     if len(data) > limits.max_bytes:
         raise BadMedia(f"the image has {len(data)} bytes, more than max_bytes = {limits.max_bytes}")
     try:
         with Image.open(BytesIO(data), formats=FORMATS) as image:
-            _check(image, data, limits)
-            return use(image)
+            return _pixels(image, data, limits, crop, (limits.image_size, *sizes))
     except BadMedia:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # Pillow's own cap lies far above ours
@@ -64,28 +49,13 @@ def to_tensor(image: Image.Image) -> Tensor:
     return torch.frombuffer(bytearray(planes), dtype=torch.uint8).view(1, 3, image.height, image.width)
 
 
-def _check(image: Image.Image, data: bytes, limits: MediaLimits) -> None:
+def _pixels(image: Image.Image, data: bytes, limits: MediaLimits, crop: Crop, sizes: tuple[VisionSize, ...]) -> Tensor:
     if image.width * image.height > limits.max_pixels:
         raise BadMedia(f"the image has {image.width} x {image.height} pixels, more than max_pixels = {limits.max_pixels}")
     if getattr(image, "is_animated", False) and image.format != "MPO":  # an MPO is a photo with a second view or a preview
         raise BadMedia("the image is animated; convert it to a video")
     if image.format == "PNG" and (damage := png_damage(data)):
         raise BadMedia(f"the PNG file is damaged: {damage}")
-
-
-def _upright(image: Image.Image, side: int) -> Image.Image:
-    image.draft(None, (2 * side,) * 2)
-    image.load()
-    turn = _orientation(image)
-    image = _eight_bit(image)
-    share = side / min(image.size)
-    if share < 1:
-        image = image.resize((max(1, round(image.width * share)), max(1, round(image.height * share))), Image.Resampling.LANCZOS)
-    image = _on_white(image)
-    return image.transpose(_TURN[turn]) if turn in _TURN else image
-
-
-def _pixels(image: Image.Image, crop: Crop, sizes: tuple[VisionSize, ...]) -> Tensor:
     width, height = image.size
     # JPEG can decode at 1/2, 1/4, 1/8; twice the wanted size on both sides leaves the filter enough to work with
     image.draft(None, (math.ceil(2 * max(max(size.height, size.width) for size in sizes) * crop.detail),) * 2)

@@ -17,7 +17,8 @@ from math import ceil
 from PIL import Image
 from torch import Tensor
 
-from ernie5.data_pipelines.decode_image import decode_upright, to_tensor
+from ernie5.data_pipelines.decode_image import to_tensor
+from ernie5.data_pipelines.decode_upright import decode_upright
 from ernie5.data_pipelines.decode_video import decode_video
 from ernie5.data_pipelines.media_limits import BadMedia, VisionSize
 from ernie5.data_pipelines.picture_crop import Crop

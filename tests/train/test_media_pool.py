@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from ernie5.config import load_config
-from ernie5.data_pipelines.decode_image import decode_image, decode_upright
+from ernie5.data_pipelines.decode_image import decode_image
+from ernie5.data_pipelines.decode_upright import decode_upright
 from ernie5.data_pipelines.media_limits import BadMedia, MediaLimits, VisionSize
 from ernie5.data_pipelines.quarantine import Quarantine
 from ernie5.data_pipelines.write_shards import Member, ShardWriter
