@@ -121,7 +121,7 @@ def test_a_recipe_with_windows_trains_from_its_sources(corpus, tmp_path):
     vision = {"channels": [8, 8, 8], "blocks": [0, 0, 0], "bits": 4, "image_steps": 2, "image_batch": 2, "warmup_steps": 1,
               "windows": {"sizes": [[16, 16], [16, 24]], "clip_sizes": [[16, 16]]}}
     plain = {"run": {"dir": str(tmp_path)}, "tokenizers": {"vision": vision},
-             "data": {"sources": {"odd": {"path": corpus.recipe.data.sources["odd"].path}}, "tolerance": 0.9}}
+             "data": {"sources": {"odd": {"path": corpus.recipe.data.sources["odd"].path}}, "heldout": {}, "tolerance": 0.9}}
     recipe = load_config(Recipe, plain)
     prepare(recipe, only="vision")
     made = VisionGenerationTokenizer.load(tmp_path / "tokenizers" / "vision")
