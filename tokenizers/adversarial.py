@@ -78,7 +78,9 @@ class Adversary(nn.Module):
         """What the decoder adds to its loss, a scalar. `last`: the decoder's last weight, on which both depend."""
         if not self.weight(step):
             return reconstruction.new_zeros(())
+        self.critic.requires_grad_(False)  # the decoder learns here: gradients of the critic's weights would be made for nothing
         judged = self.critic(decoded)
+        self.critic.requires_grad_(True)
         wanted = -judged.mean
         share = adaptive_weight(reconstruction, wanted, last)
         loss = self.weight(step) * share * wanted

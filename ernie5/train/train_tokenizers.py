@@ -12,6 +12,8 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+from torch import Tensor
+
 from ernie5.config import fingerprint, load_config, to_plain
 from ernie5.data_pipelines.quarantine import Quarantine
 from ernie5.recipe import Recipe, TokenizersConfig
@@ -24,7 +26,9 @@ from ernie5.tokenizers.audio.train import train_audio_codec
 from ernie5.tokenizers.fit import Saves
 from ernie5.tokenizers.text_training import train_on_counts
 from ernie5.tokenizers.vision.train import train_vision_tokenizer
+from ernie5.tokenizers.vision.windows import WindowConfig
 from ernie5.train.count_words import count_words_of
+from ernie5.train.media_pool import CorpusPool
 from ernie5.train.prepare import Corpus, make_demo, media_of, missing_tokenizers, open_training_sources, parts_folder
 from ernie5.train.recordings import recordings_of
 from ernie5.train.side_by_side import side_by_side
@@ -66,15 +70,19 @@ def train_one(recipe: Recipe, kind: str) -> None:
             counts = count_words_of(corpus, training, 100 * at_most if training.max_texts is None else training.max_texts)
             train_on_counts(counts, config.text.vocab_size, training).save(half)
         case "vision":
-            images = list(media_of(corpus, {Modality.IMAGE}, at_most))
-            clips = list(media_of(corpus, {Modality.VIDEO}, at_most))
-            if not images and not clips:
+            images, clips = (_seen(corpus, kind, config.vision.windows, at_most) for kind in (Modality.IMAGE, Modality.VIDEO))
+            if not len(images) and not len(clips):
                 _say_untrained(kind)
             train_vision_tokenizer(config.vision, images, clips, seed=recipe.run.seed, saves=saves).save(half)
         case "audio":
             _train_audio(recipe, corpus, saves).save(half)
     shutil.rmtree(saves.folder, ignore_errors=True)
     half.rename(final)
+
+
+def _seen(corpus: Corpus, kind: Modality, windows: WindowConfig | None, at_most: int) -> list[Tensor] | CorpusPool:
+    """What the vision tokenizer is trained on: all media of any size, read when drawn, or some at the sizes of the run, in memory."""
+    return CorpusPool(corpus, kind, windows) if windows else list(media_of(corpus, {kind}, at_most))
 
 
 def _train_audio(recipe: Recipe, corpus: Corpus, saves: Saves) -> AudioCodec | CausalCodec:

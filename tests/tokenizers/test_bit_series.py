@@ -6,12 +6,14 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
+from ernie5.tokenizers.vision.batches import MediaBatches
 from ernie5.tokenizers.vision.bit_series import draw_width, first_bits
 from ernie5.tokenizers.vision.causal_autoencoder import CausalAutoencoder
 from ernie5.tokenizers.vision.config import VisionTokenizerConfig
 from ernie5.tokenizers.vision.generation import VisionGenerationTokenizer, to_float
 from ernie5.tokenizers.vision.multiscale_residual import MultiscaleResidualQuantizer
-from ernie5.tokenizers.vision.train import train_vision_tokenizer, training_loss
+from ernie5.tokenizers.vision.stage import Stage
+from ernie5.tokenizers.vision.train import train_vision_tokenizer
 
 SERIES = (1, 3, 8)
 SIZES = VisionTokenizerConfig(channels=(16, 16, 32), blocks=(0, 0, 0), bits=8, warmup_steps=5, image_steps=90, image_batch=16)
@@ -77,7 +79,8 @@ def test_a_training_step_of_a_width_teaches_the_decoder_nothing_of_the_others() 
     """And the encoder hears of the other channels through commitment and balance alone, never through the pictures."""
     model, quantizer = CausalAutoencoder(SIZES.autoencoder.image_model()), MultiscaleResidualQuantizer(2, 8)
     plain = replace(SIZES, commitment=0.0, balance=0.0)
-    training_loss(plain, model, quantizer, [to_float(torch.stack(IMAGES[:4]))], [1.0], 3).backward()
+    stage = Stage(plain, model.train(), quantizer, [MediaBatches(IMAGES, 4, seed=0, purpose="x")], [1.0], 1)
+    stage.loss([to_float(torch.stack(IMAGES[:4]))], [1.0], step=0, width=3)[0].backward()
     assert model.decoder[0].weight.grad[:, 3:].count_nonzero() == 0 and model.decoder[0].weight.grad[:, :3].count_nonzero() > 0
     reads, sends = model.to_latent.weight.grad[3:], model.to_latent.weight.grad[:3]
     assert reads.count_nonzero() == 0 and sends.count_nonzero() > 0

@@ -171,6 +171,7 @@ def test_a_critic_learns_and_tells_the_decoder_the_direction():
     assert adversary.mean_real > adversary.mean_decoded
     adversary.decoder_loss(real, decoded, last.square(), last, 4).backward()
     assert last.grad < 0  # a larger value looks more real
+    assert adversary.critic.weight.grad is None
     adversary.learn(torch.full((4, 8), torch.inf), decoded, 5)
     assert torch.isfinite(adversary.critic.weight).all() and torch.isfinite(adversary.mean_real)
 

@@ -5,14 +5,17 @@ Quantizing stays with the trainer, because grouping corrupts histories and quant
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
 
+from ernie5.config_build import build
+from ernie5.config_yaml import locate
 from ernie5.tokenizers.base import Quantizer
 from ernie5.tokenizers.remote.frames import FrameError, Message
 from ernie5.tokenizers.vision.multiscale_residual import MultiscaleResidualQuantizer
+from ernie5.tokenizers.vision.scales import ScaleConfig
 
 SIZES: dict[str, dict[str, type]] = {
     "text": {"vocab_size": int},
@@ -30,7 +33,7 @@ class Described:
     kind: str
     fingerprint: str
     sizes: dict[str, int | float]
-    quantizer: dict[str, int] = field(default_factory=dict)
+    quantizer: dict[str, Any] = field(default_factory=dict)
     tensors: dict[str, Tensor] = field(default_factory=dict)
 
     @property
@@ -52,7 +55,7 @@ def describe(kind: str, tokenizer: Any) -> Described:
     if type(quantizer) is not MultiscaleResidualQuantizer:
         raise ValueError(f"the vision tokenizer quantizes with its own {type(quantizer).__name__}, which trainers cannot rebuild; use it "
                          "in the trainer (tokenizers.parts.vision) or a MultiscaleResidualQuantizer")
-    settings = {"num_scales": quantizer.levels.num_scales, "bits": quantizer.bits}
+    settings = {"num_scales": quantizer.levels.num_scales, "bits": quantizer.bits, "scales": asdict(quantizer.schedule)}
     return Described(kind, tokenizer.fingerprint, sizes, settings, dict(quantizer.state_dict()))
 
 
@@ -71,7 +74,11 @@ def rebuild_quantizer(told: Described) -> Quantizer:
     num_scales, bits = told.quantizer.get("num_scales"), told.quantizer.get("bits")
     if not (type(num_scales) is int and type(bits) is int and 0 < num_scales * bits <= MOST and min(num_scales, bits) > 0):
         raise FrameError(f"a quantizer of num_scales = {num_scales!r}, bits = {bits!r} cannot be rebuilt")
-    quantizer: nn.Module = MultiscaleResidualQuantizer(num_scales, bits)
+    try:
+        schedule = build(ScaleConfig, locate(told.quantizer.get("scales"), "the service"), "scales")
+    except ValueError as error:
+        raise FrameError(f"a quantizer of these scales cannot be rebuilt: {error}") from None
+    quantizer: nn.Module = MultiscaleResidualQuantizer(num_scales, bits, schedule)
     try:
         quantizer.load_state_dict(told.tensors)
     except RuntimeError as error:

@@ -28,6 +28,7 @@ class BitwiseQuantizer(nn.Module):
         super().__init__()
         self.bits = bits
         self.num_scales = num_scales
+        self.momentum = MOMENTUM
         self.register_buffer("mean", torch.zeros(num_scales, bits))
         self.register_buffer("magnitude", torch.ones(num_scales, bits))
         self.register_buffer("updates", torch.zeros(num_scales, dtype=torch.int64))
@@ -50,7 +51,7 @@ class BitwiseQuantizer(nn.Module):
     def update(self, residual: Tensor, scale: int) -> None:
         """Move the statistics of a scale towards a batch of residuals `n d h w` (training of the tokenizer only)."""
         self.updates[scale] += 1
-        momentum = max(MOMENTUM, 1.0 / int(self.updates[scale]))  # plain averages first, so that the start values never matter
+        momentum = max(self.momentum, 1.0 / int(self.updates[scale]))  # plain averages first, so that the start values never matter
         self.mean[scale].lerp_(residual.mean((0, 2, 3)), momentum)
         deviation = (residual - self.mean[scale][:, None, None]).abs().mean((0, 2, 3))
         self.magnitude[scale].lerp_(deviation, momentum)

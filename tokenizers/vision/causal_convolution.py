@@ -68,6 +68,71 @@ class CausalUp(nn.Module):
         return y[:, self.time - 1:]
 
 
+class ShortDown(nn.Module):
+    """A halving convolution beside a plain path: four pixels become channels, averaged in groups to as many as there shall be; in time the
+    last frame of a chunk. `n t c h w` -> `n t' c' h/2 w/2`."""
+
+    def __init__(self, conv: CausalConv) -> None:
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x) + self.plain(x[:, ::self.conv.time_stride])
+
+    def plain(self, x: Tensor) -> Tensor:
+        """The path without weights, of the frames that stay."""
+        group = 4 * x.shape[2] // len(self.conv.bias)
+        x = rearrange(x, "n t c (h a) (w b) -> n t (c a b) h w", a=2, b=2)
+        return rearrange(x, "n t (c g) h w -> n t c g h w", g=group).mean(3)
+
+
+class ShortUp(nn.Module):
+    """The mirror image: channels, repeated, become four pixels; in time every frame of a chunk is the same."""
+
+    def __init__(self, up: CausalUp) -> None:
+        super().__init__()
+        self.up = up
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.up(x) + self.plain(x)[:, (self.up.time - 1):]
+
+    def plain(self, x: Tensor) -> Tensor:
+        """The path without weights, `time` frames for every one."""
+        up = self.up
+        copies = len(up.conv.bias) // up.time // x.shape[2]
+        x = x.repeat_interleave(copies, 2).repeat_interleave(up.time, 1)
+        return F.pixel_shuffle(x, 2)
+
+
+class CellNorm(nn.Module):
+    """Every cell by itself, over its channels: x / rms(x), with a weight and a bias. A code then depends on its surroundings alone, not on
+    how large the picture around them is. `n t c h w` -> same."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale = x.float().square().mean(2, keepdim=True).add(1e-6).rsqrt().to(x.dtype)
+        return x * scale * self.weight.to(x.dtype)[:, None, None] + self.bias.to(x.dtype)[:, None, None]
+
+
+class RunningNorm(nn.BatchNorm2d):
+    """A batch norm without weights that uses its running statistics in training too, so that one picture a batch is enough: normalised by
+    its own statistics, it would lose its mean colour. No gradient passes through the statistics. `n c h w` -> same."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean, variance, seen = self.running_mean, self.running_var, self.num_batches_tracked
+        assert mean is not None and variance is not None and seen is not None and self.momentum is not None
+        if self.training:
+            with torch.no_grad():
+                seen.add_(1)
+                share = max(self.momentum, 1.0 / int(seen))  # plain averages first
+                mean.lerp_(x.mean((0, 2, 3)), share)
+                variance.lerp_((x - mean[:, None, None]).square().mean((0, 2, 3)), share)
+        return F.batch_norm(x, mean.clone(), variance.clone(), eps=self.eps)
+
+
 class FrameNorm(nn.GroupNorm):
     """Group norm of every frame by itself (a norm over time would let the future in). `n t c h w` -> same."""
 

@@ -4,10 +4,11 @@
     gradient       = mean over resolutions 1, 1/2, 1/4 of mean |d(y - x)|, d = differences between neighbouring pixels
     commitment     = mean (latent - quantized)^2
     balance        = mean over kinds, scales and channels of (mean over a kind's items and cells of the smooth bit)^2
+    entropy        = mean over kinds, scales and channels of E[H(p)] - batch H(E[p]) in bits,   p = (1 + smooth bit) / 2
 
 The foreground weight keeps small things on a plain background from being averaged away. The running centre keeps bits alive over all
-media, balance keeps them alive within each kind (else one bit may just say "this is a clip"). Without adversarial and semantic terms.
-Report: §2.2.1. Ours: the terms and their weights.
+media, balance keeps them alive within each kind (else one bit may just say "this is a clip"). The entropy of d bits is taken bit by bit
+(BSQ, arXiv 2406.07548; Infinity): d numbers and not 2^d. Report: §2.2.1. Ours: the terms and their weights.
 Letters: n items, d bits, t frames, c channels, h w pixels in [-1, 1].
 """
 
@@ -53,3 +54,17 @@ def balance_loss(soft: Sequence[Tensor], sizes: Sequence[int]) -> Tensor:
     """soft: per scale `n d h_k w_k` in -1..1; the n frames are kinds of `sizes` frames, one after the other. A scalar in 0..1."""
     means = [part.mean((0, 2, 3)).square().mean() for scale in soft for part in scale.split(list(sizes))]
     return torch.stack(means).mean()
+
+
+def entropy_loss(soft: Sequence[Tensor], sizes: Sequence[int], batch: float) -> Tensor:
+    """soft: as in `balance_loss`. Single bits should be sure, all of a kind's together even (times `batch`). A scalar in -batch..1."""
+    parts = [part for scale in soft for part in scale.split(list(sizes))]
+    single = torch.stack([_entropy(part).mean() for part in parts])
+    together = torch.stack([_entropy(part.mean((0, 2, 3))).mean() for part in parts])
+    return (single - batch * together).mean()
+
+
+def _entropy(soft: Tensor) -> Tensor:
+    """Of a bit that is 1 with probability (1 + soft) / 2, in bits."""
+    p = ((1 + soft) / 2).clamp(1e-6, 1 - 1e-6)
+    return -(p * p.log2() + (1 - p) * (1 - p).log2())

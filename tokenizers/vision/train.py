@@ -1,135 +1,147 @@
 """Training of the vision tokenizer: pictures in 2-D first, then the inflated causal 3-D model on pictures and clips together.
 
-    loss = reconstruction + gradient + commitment + balance,     decoder input = latent + (quantized - latent).detach()
+    media in memory, all of few shapes (`windows` null), or pools of media of any size, read when drawn (windows.py); the loss: stage.py
 
-In stage 2 the latents of the step's pictures and clips are normalised and quantized as one batch, so that both share their statistics.
 Every draw is a function of (seed, step): the same arguments give the same tokenizer on the same machine and thread count.
-Report: §2.2.1 (two steps, inflation). Ours: Muon, the schedule; adversarial and semantic losses are not part of this version.
-Letters: n items, t frames, t' latent frames, c channels, d bits, h w pixels.
+Report: §2.2.1 (two steps, inflation). Ours: the schedule.
+Letters: t frames, c channels, h w pixels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ernie5.run.random_streams import torch_generator
 from ernie5.tokenizers.fit import Saves, fit
-from ernie5.tokenizers.muon import MuonWithAdamW, flat_then_linear
 from ernie5.tokenizers.vision.batches import MediaBatches
-from ernie5.tokenizers.vision.bit_series import draw_width, first_bits
 from ernie5.tokenizers.vision.causal_autoencoder import CausalAutoencoder, inflate
 from ernie5.tokenizers.vision.config import VisionTokenizerConfig
-from ernie5.tokenizers.vision.generation import GenerationTokenizerConfig, VisionGenerationTokenizer, check_media, to_float
-from ernie5.tokenizers.vision.losses import balance_loss, commitment_loss, gradient_loss, reconstruction_loss
-from ernie5.tokenizers.vision.multiscale_residual import MultiscaleResidualQuantizer
+from ernie5.tokenizers.vision.generation import GenerationTokenizerConfig, VisionGenerationTokenizer, check_media
 from ernie5.tokenizers.vision.scales import scale_schedule
+from ernie5.tokenizers.vision.stage import Batches, Stage
+from ernie5.tokenizers.vision.windows import FirstFrames, MediaPool, MemoryPool, WindowBatches
 
 NUM_FEATURE_PICTURES = 512  # give the mean and deviation of every feature channel
+NUM_FEATURE_WINDOWS = 64    # the same, of windows: they are larger
+IMAGES, IMAGES_BESIDE, CLIPS = "vision tokenizer images", "vision tokenizer images beside clips", "vision tokenizer clips"
 
 
 def train_vision_tokenizer(
-    config: VisionTokenizerConfig, images: Sequence[Tensor], clips: Sequence[Tensor], *, seed: int, title: str = "vision tokenizer",
-    saves: Saves | None = None,
+    config: VisionTokenizerConfig, images: Sequence[Tensor] | MediaPool, clips: Sequence[Tensor] | MediaPool, *, seed: int,
+    title: str = "vision tokenizer", saves: Saves | None = None,
 ) -> VisionGenerationTokenizer:
-    """images: uint8 `1 c h w`, clips: uint8 `t c h w`. Without images, stage 1 sees frames of clips; without clips, stage 2 is left out.
+    """images: uint8 `1 c h w`, clips: uint8 `t c h w`; with `config.windows` of any size, or pools. Without images, stage 1 sees frames of
+    clips; without clips, stage 2 is left out, or goes on with pictures alone from `config.start_from`.
 
-    Without either, the tokenizer is returned untrained. With `saves`, an interrupted training goes on exactly. ValueError for media that
-    the strides do not divide.
+    Without either, the tokenizer is returned untrained, on the CPU. With `saves`, an interrupted training goes on exactly. ValueError for
+    media that the strides do not divide.
     """
-    for medium in (*images, *clips):
-        check_media(medium, config.autoencoder)
-    pictures = list(images) or [frame[None] for clip in clips for frame in clip[:: config.temporal_stride]]
-    sizes = GenerationTokenizerConfig(config.autoencoder, _num_scales(config, [*images, *clips]))
-    with torch.random.fork_rng(devices=[]):  # layers draw their start weights from torch's global stream
-        torch.manual_seed(torch_generator(seed, "vision tokenizer weights").initial_seed())
-        image = CausalAutoencoder(config.autoencoder.image_model())
-        tokenizer = VisionGenerationTokenizer(sizes)
-    if pictures:
-        batches = [MediaBatches(pictures, config.image_batch, seed=seed, purpose="vision tokenizer images")]
-        stage = Stage(config, image, tokenizer.quantizer, batches, [1.0], config.image_steps)
-        fit(stage, f"{title}, images", saves and saves.stage("images"))
-    inflate(image, tokenizer.autoencoder)
-    if clips:
-        batches = [
-            MediaBatches(pictures, config.video_images, seed=seed, purpose="vision tokenizer images beside clips"),
-            MediaBatches(clips, config.video_clips, seed=seed, purpose="vision tokenizer clips"),
-        ]
-        shares = [1 - config.clip_share, config.clip_share]
-        stage = Stage(config, tokenizer.autoencoder, tokenizer.quantizer, batches, shares, config.video_steps)
+    if config.device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"tokenizers.vision.device = {config.device}, but torch sees no GPU here; use cpu, or a machine with one")
+    data = _Windows(config, _pool(images), _pool(clips), seed) if config.windows else _Whole(config, images, clips, seed)
+    sizes = GenerationTokenizerConfig(config.autoencoder, data.num_scales(), config.scales)
+    if config.start_from:
+        tokenizer = _trained(config.start_from, sizes)
+    else:
+        with torch.random.fork_rng(devices=[]):  # layers draw their start weights from torch's global stream
+            torch.manual_seed(torch_generator(seed, "vision tokenizer weights").initial_seed())
+            image = CausalAutoencoder(config.autoencoder.image_model())
+            tokenizer = VisionGenerationTokenizer(sizes)
+        if data.any_pictures:
+            batches = [data.pictures(IMAGES, config.image_batch)]
+            stage = Stage(config, image, tokenizer.quantizer, batches, [1.0], config.image_steps, seed)
+            fit(stage, f"{title}, images", saves and saves.stage("images"))
+            stage.finish(None if data.any_clips else data.more())
+        inflate(image, tokenizer.autoencoder)
+    if data.any_clips or (config.start_from and data.any_pictures):
+        batches, shares = [data.pictures(IMAGES_BESIDE, config.video_images)], [1.0]
+        if data.any_clips:
+            batches, shares = [*batches, data.clips(CLIPS, config.video_clips)], [1 - config.clip_share, config.clip_share]
+        stage = Stage(config, tokenizer.autoencoder, tokenizer.quantizer, batches, shares, config.video_steps, seed)
         fit(stage, f"{title}, clips", saves and saves.stage("clips"))
-    tokenizer.eval().requires_grad_(False)
-    if pictures:
-        tokenizer.standardise_features(pictures[:NUM_FEATURE_PICTURES])
+        stage.finish(data.more())
+    tokenizer.eval().requires_grad_(False).to(config.device)
+    if data.any_pictures:
+        tokenizer.standardise_features(data.feature_pictures())
+    return tokenizer.cpu()
+
+
+def _trained(folder: str, sizes: GenerationTokenizerConfig) -> VisionGenerationTokenizer:
+    """The tokenizer to go on from. ValueError when it has other sizes."""
+    try:
+        tokenizer = VisionGenerationTokenizer.load(folder)
+    except OSError as error:
+        raise ValueError(f"tokenizers.vision.start_from = {folder} must be the folder of a trained vision tokenizer: {error}") from error
+    found = tokenizer.config
+    if (found.autoencoder, found.scales) != (sizes.autoencoder, sizes.scales) or found.num_scales < sizes.num_scales:
+        raise ValueError(f"tokenizers.vision.start_from = {folder} has {found}, which must be {sizes}; use its sizes and windows no larger")
     return tokenizer
 
 
-class Stage:
-    """One stage, a `Trainee`: `num_steps` updates of `model` and of the statistics of `quantizer`."""
-
-    def __init__(
-        self, config: VisionTokenizerConfig, model: CausalAutoencoder, quantizer: MultiscaleResidualQuantizer,
-        sources: list[MediaBatches], shares: list[float], num_steps: int,
-    ) -> None:
-        self.config, self.sources, self.shares, self.num_steps = config, sources, shares, num_steps
-        self.parts = nn.ModuleDict({"model": model, "quantizer": quantizer})
-        self.model, self.quantizer = model, quantizer
-        self.optimizer = MuonWithAdamW(
-            model.parameters(), matrix_lr=config.matrix_lr, vector_lr=config.vector_lr, weight_decay=config.weight_decay
-        )
-
-    def step(self, step: int) -> dict[str, float]:
-        self.model.train()
-        media = [to_float(source.draw(step)) for source in self.sources]
-        statistics = {name: buffer.clone() for name, buffer in self.parts.named_buffers()}  # the forward pass moves them
-        width = draw_width(self.config.bit_series, self.sources[0].seed, self.sources[0].purpose, step)
-        loss = training_loss(self.config, self.model, self.quantizer, media, self.shares, width)
-        self.optimizer.zero_grad()
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm)
-        if torch.isfinite(norm) and torch.isfinite(loss):
-            self.optimizer.step(flat_then_linear(step, self.num_steps, warmup=self.config.warmup_steps, flat=self.config.flat_share))
-        else:
-            for name, buffer in self.parts.named_buffers():
-                buffer.copy_(statistics[name])
-            loss = loss * torch.nan
-        self.model.eval()
-        return {"loss": loss.item(), "grad_norm": norm.item()}
-
-    def tensors(self) -> dict[str, Tensor]:
-        return {**self.parts.state_dict(), **self.optimizer.tensors()}
-
-    def load(self, tensors: Mapping[str, Tensor]) -> None:
-        self.parts.load_state_dict({name: tensors[name] for name in self.parts.state_dict()})
-        self.optimizer.load(tensors)
+def _pool(media: Sequence[Tensor] | MediaPool) -> MediaPool:
+    return MemoryPool(media) if isinstance(media, Sequence) else media
 
 
-def training_loss(
-    config: VisionTokenizerConfig, model: CausalAutoencoder, quantizer: MultiscaleResidualQuantizer,
-    media: list[Tensor], shares: list[float], width: int | None = None,
-) -> Tensor:
-    """The loss of batches `n t c h w` (one per kind of media), each with its share. Moves the quantizer's statistics. `width`: the decoder
-    reads the first so many bits (bit_series.py), None = all.
-    """
-    if len({pixels.shape[-2:] for pixels in media}) > 1:  # different latent grids cannot be one batch
-        return torch.stack([training_loss(config, model, quantizer, [m], [s], width) for m, s in zip(media, shares, strict=True)]).sum()
-    features = [model.features(pixels) for pixels in media]                               # n t' c h' w'
-    frames = [f.flatten(0, 1) for f in features]                                          # (n t') c h' w'
-    sizes = [len(x) for x in frames]
-    latent = model.latent(torch.cat(frames)[:, None])[:, 0]                               # all (n t'), d h' w'
-    total, soft = quantizer.quantize(latent)
-    read = first_bits(latent + (total - latent).detach(), width or config.bits)
-    loss = sum(shares) * (config.commitment * commitment_loss(latent, total) + config.balance * balance_loss(soft, sizes))
-    for pixels, f, part, share in zip(media, features, read.split(sizes), shares, strict=True):
-        output = model.decode(part.unflatten(0, f.shape[:2]))
-        error = reconstruction_loss(output, pixels, foreground=config.foreground, squared=config.squared)
-        loss = loss + share * (error + config.gradient * gradient_loss(output, pixels))
-    return loss
+class _Whole:
+    """Media in memory, as they are."""
+
+    def __init__(self, config: VisionTokenizerConfig, images: Sequence[Tensor] | MediaPool, clips: Sequence[Tensor] | MediaPool,
+                 seed: int) -> None:
+        if not isinstance(images, Sequence) or not isinstance(clips, Sequence):
+            raise ValueError("windows is null, which takes media in memory; set windows to train on media that are read when drawn")
+        for medium in (*images, *clips):
+            check_media(medium, config.autoencoder)
+        self.config, self.seed, self._clips, self._images = config, seed, clips, images
+        self._pictures = list(images) or [frame[None] for clip in clips for frame in clip[:: config.temporal_stride]]
+        self.any_pictures, self.any_clips = bool(self._pictures), bool(clips)
+
+    def pictures(self, purpose: str, batch: int) -> Batches:
+        return MediaBatches(self._pictures, batch, seed=self.seed, purpose=purpose)
+
+    def clips(self, purpose: str, batch: int) -> Batches:
+        return MediaBatches(self._clips, batch, seed=self.seed, purpose=purpose)
+
+    def more(self) -> None:
+        """There are no other sizes."""
+
+    def feature_pictures(self) -> list[Tensor]:
+        return self._pictures[:NUM_FEATURE_PICTURES]
+
+    def num_scales(self) -> int:
+        return _num_scales(self.config, [tuple(m.shape[-2:]) for m in (*self._images, *self._clips)])
 
 
-def _num_scales(config: VisionTokenizerConfig, media: Sequence[Tensor]) -> int:
+class _Windows:
+    """Windows of media that are read when drawn."""
+
+    def __init__(self, config: VisionTokenizerConfig, images: MediaPool, clips: MediaPool, seed: int) -> None:
+        assert config.windows
+        self.config, self.windows, self.seed, self._clips = config, config.windows, seed, clips
+        self._images: MediaPool = images if len(images) else FirstFrames(clips)
+        self.any_pictures, self.any_clips = bool(len(self._images)), bool(len(clips))
+
+    def pictures(self, purpose: str, batch: int) -> WindowBatches:
+        return WindowBatches(self._images, self.windows, self.windows.sizes, batch, seed=self.seed, purpose=purpose)
+
+    def clips(self, purpose: str, batch: int) -> WindowBatches:
+        return WindowBatches(self._clips, self.windows, self.windows.clip_sizes, batch, seed=self.seed, purpose=purpose)
+
+    def more(self) -> WindowBatches | None:
+        sizes = self.windows.more_sizes
+        return WindowBatches(self._images, self.windows, sizes, 4, seed=self.seed, purpose="vision tokenizer bits") if sizes else None
+
+    def feature_pictures(self) -> list[Tensor]:
+        batches = self.pictures("vision tokenizer features", 8)
+        return [picture for step in range(NUM_FEATURE_WINDOWS // 8) for picture in batches.draw(step)]
+
+    def num_scales(self) -> int:
+        return _num_scales(self.config, [*self.windows.sizes, *self.windows.clip_sizes, *self.windows.more_sizes])
+
+
+def _num_scales(config: VisionTokenizerConfig, sizes: Iterable[tuple[int, ...]]) -> int:
     """Scales of the largest latent grid (of a 4 x 4 grid if there are no media)."""
-    stride = config.autoencoder.stride
-    return max((len(scale_schedule(m.shape[2] // stride, m.shape[3] // stride)) for m in media), default=len(scale_schedule(4, 4)))
+    grids = [(height // config.autoencoder.stride, width // config.autoencoder.stride) for height, width in sizes] or [(4, 4)]
+    return max(len(scale_schedule(*grid, config.scales)) for grid in grids)
