@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ernie5.config import fingerprint, load_config, to_plain
 from ernie5.data_pipelines.quarantine import Quarantine
-from ernie5.recipe import Recipe, TokenizersConfig
+from ernie5.recipe import Recipe
 from ernie5.run.folder import RunFolder
 from ernie5.sequence import Modality
 from ernie5.tokenizers.audio.causal_codec import CausalCodec
@@ -24,6 +24,7 @@ from ernie5.tokenizers.audio.causal_train import train_causal_codec
 from ernie5.tokenizers.audio.codec import AudioCodec
 from ernie5.tokenizers.audio.train import train_audio_codec
 from ernie5.tokenizers.fit import Saves
+from ernie5.tokenizers.settings import TokenizersConfig
 from ernie5.tokenizers.text_training import train_on_counts
 from ernie5.tokenizers.vision.train import train_vision_tokenizer
 from ernie5.tokenizers.vision.windows import WindowConfig

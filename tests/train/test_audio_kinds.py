@@ -14,7 +14,7 @@ from ernie5.data_pipelines.media_limits import BadMedia, MediaLimits
 from ernie5.data_pipelines.quarantine import Quarantine
 from ernie5.data_pipelines.source_config import SourceConfig
 from ernie5.data_pipelines.write_shards import Member, ShardWriter
-from ernie5.recipe import AudioTokenizerConfig, DataConfig, PartConfig, Recipe, RunConfig, TokenizersConfig
+from ernie5.recipe import DataConfig, Recipe, RunConfig
 from ernie5.run.folder import RunFolder
 from ernie5.sequence import Modality
 from ernie5.tokenizers.audio.causal_codec import CausalCodec
@@ -22,6 +22,7 @@ from ernie5.tokenizers.audio.causal_config import CausalNetworkConfig
 from ernie5.tokenizers.audio.causal_training import CausalTraining
 from ernie5.tokenizers.audio.codec import AudioCodecConfig
 from ernie5.tokenizers.audio.own import OwnAudioCodec
+from ernie5.tokenizers.settings import AudioTokenizerConfig, PartConfig, TokenizersConfig
 from ernie5.train.prepare import load_tokenizers, open_training_sources
 from ernie5.train.recordings import recordings_of
 from ernie5.train.train_tokenizers import prepare
