@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 from make_media import sound_bytes
 
 from ernie5.cli.main import main
@@ -61,6 +62,7 @@ def test_killed_and_started_again(micro, shards, whole, tmp_path, at) -> None:
     work = job.open()
     child = os.fork()
     if child == 0:
+        torch.set_num_threads(1)  # the others did not survive the fork
         done = 0
 
         def dies(number: int) -> None:
