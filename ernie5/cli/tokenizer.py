@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from ernie5.cli import tokenizer_eval, tokenizer_serve
 from ernie5.cli.parsing import Subparsers, add_command, add_overrides, add_subparsers, list_commands
@@ -35,15 +34,7 @@ def run(args: argparse.Namespace) -> int:
     recipe = find_recipe(args.recipe)
     from ernie5.config import load_config
     from ernie5.recipe import Recipe
-    from ernie5.run.folder import RunFolder
-    from ernie5.run.lock import run_lock
-    from ernie5.run.log import logging_to
-    from ernie5.train.train_tokenizers import prepare
+    from ernie5.train.tokenizer_job import train_tokenizers
 
-    settings = load_config(Recipe, recipe, args.overrides)
-    settings.check()
-    folder = RunFolder(Path(settings.run.folder))
-    folder.create()
-    with run_lock(folder.lock), logging_to(folder.logs, rank=0):
-        prepare(settings, args.only)
+    train_tokenizers(load_config(Recipe, recipe, args.overrides), args.only)
     return 0

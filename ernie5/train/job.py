@@ -47,6 +47,7 @@ MAY_CHANGE = ("run.dir", "run.name", "run.tokenizers", "run.start_from", "train.
               "train.micro_rows", "train.watchdog_s", "train.prefetch", "tokenizers.services", "tokenizers.service_wait_s",
               "data.tolerance", "data.cache_gib", "data.encode_ahead", "evaluate", "log", "parallel", "data.sources.*.weight",
               "data.sources.*.epochs", "data.temperature", "data.workers", "data.pack_window")
+OF_THE_MODEL = ("model", "understanding", "elastic", "train", "data.roles", "data.history", "data.prompt_weight", "data.text_dropout")
 
 
 def train_recipe(path: str | Path, overrides: Sequence[str] = ()) -> int:
@@ -101,7 +102,7 @@ def set_numerics(recipe: Recipe) -> None:
 def _run(recipe: Recipe, folder: RunFolder, world: World) -> int:
     if world.rank == 0:
         if folder.recipe.exists() and has_begun(folder):
-            check_recipe(load_config(Recipe, folder.recipe), recipe)
+            check_recipe(load_config(Recipe, folder.recipe), recipe, begun=bool(list_steps(folder.checkpoints)))
         else:
             folder.write_recipe(to_yaml(recipe))
         first_screen(recipe, folder, world)
@@ -158,10 +159,13 @@ def _run(recipe: Recipe, folder: RunFolder, world: World) -> int:
     return 0
 
 
-def check_recipe(saved: Recipe, now: Recipe) -> None:
-    """ConfigError for what may not change while a run is under way. Sources may join (and weights change); none may leave."""
+def check_recipe(saved: Recipe, now: Recipe, begun: bool) -> None:
+    """ConfigError for what may not change while a run is under way. Sources may join (and weights change); none may leave. `begun`: the
+    model has a checkpoint; before, only what the tokenizers are made of must stay.
+    """
     known = {name: source for name, source in now.data.sources.items() if name in saved.data.sources}
-    check_unchanged(saved, replace(now, data=replace(now.data, sources=known)), MAY_CHANGE)
+    free = MAY_CHANGE if begun else (*MAY_CHANGE, *OF_THE_MODEL)
+    check_unchanged(saved, replace(now, data=replace(now.data, sources=known)), free)
 
 
 def has_begun(folder: RunFolder) -> bool:

@@ -103,14 +103,14 @@ def test_what_samples_are_made_of_may_not_change(micro, change) -> None:
     saved = micro_recipe(micro.folder, None)
     now = load_config(Recipe, to_plain(saved), [NEW, change])
     with pytest.raises(ValueError, match=change.partition("=")[0]) as refused:
-        check_recipe(saved, now)
+        check_recipe(saved, now, begun=True)
     assert "data.sources.more" not in str(refused.value)
 
 
 def test_no_source_may_leave(micro) -> None:
     saved = micro_recipe(micro.folder, None)
     with pytest.raises(ValueError, match=r"data.sources.text.path: 'demo:train/text' -> \(absent\)"):
-        check_recipe(saved, micro_recipe(micro.folder, None, "data.sources={image: {path: 'demo:train/image'}}"))
+        check_recipe(saved, micro_recipe(micro.folder, None, "data.sources={image: {path: 'demo:train/image'}}"), begun=True)
 
 
 def test_stages_and_numbers_are_checked(micro) -> None:
@@ -119,3 +119,12 @@ def test_stages_and_numbers_are_checked(micro) -> None:
                          ("data.workers=-1", "data.workers = -1"), ("data.temperature=-2", "data.temperature = -2")):
         with pytest.raises(ValueError, match=said):
             micro_recipe(micro.folder, None, change).check()
+
+
+def test_a_model_that_has_not_begun_may_change_and_its_tokenizers_may_not(micro):
+    saved = micro_recipe(micro.folder, None)
+    check_recipe(saved, micro_recipe(micro.folder, None, "model.num_experts=8", "train.rows=4", "data.text_dropout=0.1"), begun=False)
+    with pytest.raises(ValueError, match="model.num_experts"):
+        check_recipe(saved, micro_recipe(micro.folder, None, "model.num_experts=8"), begun=True)
+    with pytest.raises(ValueError, match="tokenizers.vision.bits"):
+        check_recipe(saved, micro_recipe(micro.folder, None, "tokenizers.vision.bits=4"), begun=False)
