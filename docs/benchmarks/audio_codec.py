@@ -4,7 +4,7 @@
     ernie5 tokenizer train recipes/tokenizers/audio_tiny.yaml --only audio run.dir=$W/causal \
         data.sources.audio.path=$W/recordings data.heldout.audio.path=$W/heldout
     python docs/benchmarks/audio_codec.py streams $W/causal/tokenizers/audio $W/heldout
-    python docs/benchmarks/audio_codec.py usage $W/causal/tokenizers/audio $W/heldout
+    python docs/benchmarks/audio_codec.py usage $W/causal/tokenizers/audio $W/heldout [--drawn-loudness]
     ernie5 tokenizer eval $W/causal/tokenizers/audio $W/heldout
 
 `data` fetches three Debian packages with apt-get (a Debian machine; nothing is installed): prompts read by one voice (G.722, 16 kHz),
