@@ -170,9 +170,10 @@ def test_data_pack_prints_the_report(library, tmp_path, capsys):
 def test_tokenizer_train_reads_the_recipe(library, shelf):
     calls = library("ernie5.train.train_tokenizers", "prepare")
     assert main(["tokenizer", "train", "tiny", "run.seed=7"]) == 0
-    (recipe,), _ = calls[0]
-    assert recipe.run.name == "tiny" and recipe.run.seed == 7 and Path("runs/tiny").is_dir()
+    (recipe, only), _ = calls[0]
+    assert recipe.run.name == "tiny" and recipe.run.seed == 7 and Path("runs/tiny").is_dir() and only is None
     assert main(["tokenizer", "train", "tiny", "run.sed=7"]) == 2 and len(calls) == 1
+    assert main(["tokenizer", "train", "tiny", "--only", "audio"]) == 0 and calls[1][0][1] == "audio"
 
 
 def test_data_demo_builds_its_settings(library, capsys):
