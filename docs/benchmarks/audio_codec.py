@@ -4,7 +4,7 @@
     ernie5 tokenizer train recipes/tokenizers/audio_tiny.yaml --only audio run.dir=$W/causal \
         data.sources.audio.path=$W/recordings data.heldout.audio.path=$W/heldout
     python docs/benchmarks/audio_codec.py streams $W/causal/tokenizers/audio $W/heldout
-    python docs/benchmarks/audio_codec.py usage $W/causal/tokenizers/audio $W/heldout
+    python docs/benchmarks/audio_codec.py usage $W/causal/tokenizers/audio $W/heldout [--drawn-loudness]
     ernie5 tokenizer eval $W/causal/tokenizers/audio $W/heldout
 
 `data` fetches three Debian packages with apt-get (a Debian machine; nothing is installed): prompts read by one voice (G.722, 16 kHz),
@@ -21,6 +21,7 @@ import math
 import subprocess
 import time
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import av
@@ -33,10 +34,14 @@ from ernie5.data_pipelines.media_limits import BadMedia, MediaLimits
 from ernie5.data_pipelines.source_config import SourceConfig
 from ernie5.data_pipelines.sources import open_source
 from ernie5.data_pipelines.write_shards import Member, ShardWriter
+from ernie5.run.random_streams import stream
 from ernie5.sequence import Modality
 from ernie5.tokenizers.audio.causal_codec import CausalCodec
+from ernie5.tokenizers.audio.causal_training import CausalTraining
 from ernie5.tokenizers.audio.codec import AudioCodec
 from ernie5.tokenizers.audio.own import OwnAudioCodec
+from ernie5.tokenizers.audio.recordings import at_loudness
+from ernie5.tokenizers.audio.streams import StreamDecoder, StreamEncoder
 
 PACKAGES = ("asterisk-core-sounds-en-g722", "klettres-data", "alsa-utils")
 KINDS = (".g722", ".ogg", ".wav")
@@ -90,10 +95,11 @@ def sounds_of(folder: str, rate_hz: int, at_most: int, seconds: float) -> list[t
     return sounds
 
 
-def usage(codec: CausalCodec | AudioCodec, sounds: list[torch.Tensor]) -> None:
+def usage(codec: CausalCodec | AudioCodec, sounds: list[torch.Tensor], drawn_loudness: bool) -> None:
     """Codes in use and their entropy, by level."""
-    hop, codes = codec.config.hop_samples, []
+    hop, codes, random = codec.config.hop_samples, [], stream(0, "loudness")
     for sound in sounds:
+        sound = at_loudness(sound, float(random.uniform(*CausalTraining().loudness_db))) if drawn_loudness else sound
         padded = torch.nn.functional.pad(sound, (0, -len(sound) % hop))
         power = padded.view(-1, hop).square().mean(1)
         codes.append(codec.encode(sound)[10 * torch.log10(2 * power + 1e-20) > SILENT_DB])
@@ -118,18 +124,18 @@ def streams(codec: CausalCodec, sounds: list[torch.Tensor]) -> None:
         used = sounds[:1] if size == 1 else sounds
         most, differ = 0.0, 0
         for sound, codes in zip(used, whole, strict=False):
-            stream, cut = codec.stream_encoder(), sound[:len(sound) // hop * hop]
-            latents = torch.cat([stream.push_latents(piece) for piece in cut.split(size)])
+            pieces_of, cut = codec.stream_encoder(), sound[:len(sound) // hop * hop]
+            latents = torch.cat([pieces_of.push_latents(piece) for piece in cut.split(size)])
             most = max(most, float((latents - codec.latents(cut[None])[0][0]).detach().abs().max()))
-            stream = codec.stream_encoder()
-            differ += int((torch.cat([*(stream.push(piece) for piece in sound.split(size)), stream.flush()]) != codes).sum())
+            pieces_of = codec.stream_encoder()
+            differ += int((torch.cat([*(pieces_of.push(piece) for piece in sound.split(size)), pieces_of.flush()]) != codes).sum())
         print(f"{size:14} | {most:29.1e} | {differ} of {sum(c.numel() for c in whole[:len(used)])}")
     print("\nframes a push | largest difference of samples")
     for size in (1, 2, 3, 7, 50):
         most = 0.0
         for codes, sound in zip(whole, decoded, strict=True):
-            stream = codec.stream_decoder()
-            pieces = [*(stream.push(piece) for piece in codes.split(size)), stream.flush()]
+            pieces_of = codec.stream_decoder()
+            pieces = [*(pieces_of.push(piece) for piece in codes.split(size)), pieces_of.flush()]
             most = max(most, float((torch.cat(pieces) - sound).abs().max()))
         print(f"{size:13} | {most:.1e}")
     changed = 0
@@ -151,11 +157,11 @@ def streams(codec: CausalCodec, sounds: list[torch.Tensor]) -> None:
         print(f"{name:23} {seconds / (time.process_time() - start):6.1f}")
 
 
-def push_all(stream, pieces) -> None:
+def push_all(pieces_of: StreamEncoder | StreamDecoder, pieces: Sequence[torch.Tensor]) -> None:
     """Everything through a stream."""
     for piece in pieces:
-        stream.push(piece)
-    stream.flush()
+        pieces_of.push(piece)
+    pieces_of.flush()
 
 
 def main() -> None:
@@ -163,21 +169,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     actions = parser.add_subparsers(dest="action", required=True)
     actions.add_parser("data").add_argument("work", type=Path)
-    stream = actions.add_parser("streams")
-    stream.add_argument("codec", help="folder of a trained codec")
-    stream.add_argument("heldout", help="shards")
-    stream.add_argument("--at-most", type=int, default=12)
-    stream.add_argument("--seconds", type=float, default=4.0)
+    live = actions.add_parser("streams")
+    live.add_argument("codec", help="folder of a trained codec")
+    live.add_argument("heldout", help="shards")
+    live.add_argument("--at-most", type=int, default=12)
+    live.add_argument("--seconds", type=float, default=4.0)
     use = actions.add_parser("usage")
     use.add_argument("codec", help="folder of a trained codec")
     use.add_argument("heldout", help="shards")
+    use.add_argument("--drawn-loudness", action="store_true", help="bring every recording to a loudness as training does")
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.action == "data":
         data(args.work)
     elif args.action == "usage":
         own = OwnAudioCodec.load(args.codec)
-        usage(own, sounds_of(args.heldout, own.sample_rate_hz, 10**6, 0.0))
+        usage(own, sounds_of(args.heldout, own.sample_rate_hz, 10**6, 0.0), args.drawn_loudness)
     else:
         codec = CausalCodec.load(args.codec)
         streams(codec, sounds_of(args.heldout, codec.sample_rate_hz, args.at_most, args.seconds))

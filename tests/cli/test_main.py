@@ -173,6 +173,7 @@ def test_tokenizer_train_reads_the_recipe(library, shelf):
     (recipe, only), _ = calls[0]
     assert recipe.run.name == "tiny" and recipe.run.seed == 7 and only == "vision"
     assert main(["tokenizer", "train", "tiny", "run.sed=7"]) == 2 and len(calls) == 1
+    assert main(["tokenizer", "train", "tiny", "--only", "audio"]) == 0 and calls[1][0][1] == "audio"
 
 
 def test_data_demo_builds_its_settings(library, capsys):

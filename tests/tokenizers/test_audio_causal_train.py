@@ -60,7 +60,7 @@ def trainee(training: CausalTraining, config: CausalCodecConfig = SMALL) -> Caus
 @pytest.mark.parametrize("change", [
     {"distance": "cosine"}, {"teacher": "none"}, {"wave_weight": 0.1}, {"mel_weight": 1.0}, {"dropout_share": 0.0},
     {"loudness_db": (-20.0, -20.0)}, {"bf16": True}, {"adversarial": CRITIC},
-    {"adversarial": CRITIC, "critic_windows": (), "critic_periods": (2, 3)}, {"silent_share": 1.0},
+    {"adversarial": CRITIC, "critic_windows": (), "critic_periods": (2, 3)},
 ])
 def test_every_setting_trains_and_counts(change):
     plain, other = trainee(BRIEF), trainee(dataclasses.replace(BRIEF, **change))

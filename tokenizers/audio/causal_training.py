@@ -26,7 +26,7 @@ class CausalTraining:
     kmeans_latents: int = 8192            # frames that start the codebooks
     silent_share: float = 0.1             # of the silent frames, that codebooks learn from
     dropout_share: float = 0.5            # of the sounds, that are decoded from a random number of levels
-    loudness_db: tuple[float, float] = (-35.0, -15.0)  # of every piece, drawn; below full scale
+    loudness_db: tuple[float, float] = (-32.0, -10.0)  # of every piece, drawn; below full scale
     spectrum_weight: float = 1.0          # of the predicted magnitudes
     mel_weight: float = 0.0               # of the decoded sound, at every window; a learned phase needs it
     mel_windows: tuple[int, ...] = (256, 512, 1024, 2048)
@@ -58,7 +58,7 @@ class CausalTraining:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} = {getattr(self, name)} must be in [0, 1]; use {getattr(type(self), name)}")
         if len(self.loudness_db) != 2 or not self.loudness_db[0] <= self.loudness_db[1] <= 0:
-            raise ValueError(f"loudness_db = {self.loudness_db} must be two numbers, rising and at most 0; use [-35, -15]")
+            raise ValueError(f"loudness_db = {self.loudness_db} must be two numbers, rising and at most 0; use [-32, -10]")
         if not self.mel_windows or min(self.mel_windows) < 64 or any(w % 4 for w in self.mel_windows):
             raise ValueError(f"mel_windows = {self.mel_windows} must be multiples of 4 from 64; use [256, 512, 1024, 2048]")
         if self.adversarial.weight and not (self.critic_windows or self.critic_periods):
