@@ -81,7 +81,7 @@ class Stage:
         losses = []
         for number in range(config.accumulate):
             media = self._media(step * config.accumulate + number)
-            loss, decoded = self._loss(media, self.shares, step)
+            loss, decoded = self.loss(media, self.shares, step)
             (loss / config.accumulate).backward()
             losses.append(loss.detach())
         mean = torch.stack(losses).mean()
@@ -146,12 +146,12 @@ class Stage:
         with self._autocast():
             return self.model.latent(frames[:, None])[:, 0]
 
-    def _loss(self, media: list[Tensor], shares: list[float], step: int, first: int = 0) -> tuple[Tensor, list[Tensor]]:
+    def loss(self, media: list[Tensor], shares: list[float], step: int, first: int = 0) -> tuple[Tensor, list[Tensor]]:
         """The loss of batches `n t c h w` (one per kind of media), each with its share, and what was decoded. Moves the statistics.
         `first`: the number of the first kind.
         """
         if len({pixels.shape[-2:] for pixels in media}) > 1:  # different latent grids cannot be one batch
-            parts = [self._loss([m], [s], step, i) for i, (m, s) in enumerate(zip(media, shares, strict=True))]
+            parts = [self.loss([m], [s], step, i) for i, (m, s) in enumerate(zip(media, shares, strict=True))]
             return torch.stack([loss for loss, _ in parts]).sum(), [decoded[0] for _, decoded in parts]
         config = self.config
         features = [self._features(pixels) for pixels in media]                               # n t' c h' w'
