@@ -170,8 +170,8 @@ def test_data_pack_prints_the_report(library, tmp_path, capsys):
 def test_tokenizer_train_reads_the_recipe(library, shelf):
     calls = library("ernie5.train.train_tokenizers", "prepare")
     assert main(["tokenizer", "train", "tiny", "run.seed=7"]) == 0
-    (recipe,), _ = calls[0]
-    assert recipe.run.name == "tiny" and recipe.run.seed == 7 and Path("runs/tiny").is_dir()
+    (recipe, only), _ = calls[0]
+    assert recipe.run.name == "tiny" and recipe.run.seed == 7 and only is None and Path("runs/tiny").is_dir()
     assert main(["tokenizer", "train", "tiny", "run.sed=7"]) == 2 and len(calls) == 1
 
 
