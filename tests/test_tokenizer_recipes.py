@@ -27,7 +27,8 @@ def stated_millions(path: Path) -> float:
 
 
 def test_there_is_one_of_each_size() -> None:
-    assert [path.stem for path in RECIPES] == [f"{kind}_{size}" for kind in ("audio", "text", "vision") for size in ("base", "large", "tiny")]
+    kinds, sizes = ("audio", "text", "vision"), ("base", "large", "tiny")
+    assert [path.stem for path in RECIPES] == [f"{kind}_{size}" for kind in kinds for size in sizes]
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
