@@ -32,3 +32,12 @@ def micro(tmp_path_factory: pytest.TempPathFactory):
     from micro_run import micro_recipe, run_micro
 
     return run_micro(micro_recipe(tmp_path_factory.mktemp("runs") / "micro", None))
+
+
+@pytest.fixture
+def one_thread():
+    """Sums in one order whatever the shapes around them: with several threads, the last bits depend on both."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

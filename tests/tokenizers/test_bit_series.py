@@ -52,9 +52,9 @@ def test_the_first_bits_are_the_same_bits_for_any_width(tokenizers, width) -> No
         all_bits = tokenizer.quantizer.encode(latent, given)
         few = small.encode(latent[:, :width], None if given is None else tuple(f[..., :width] for f in given))
         assert all(torch.equal(a, b[..., :width]) for a, b in zip(few.bits, all_bits.bits, strict=True))
-        assert all(torch.equal(a, b[..., :width]) for a, b in zip(few.reads, all_bits.reads, strict=True))
-        assert torch.equal(few.total, first_bits(all_bits.total, width)[:, :width])
-        assert torch.equal(few.pooled, all_bits.pooled[..., :width])
+        sums = ((*few.reads, few.pooled), (*all_bits.reads, all_bits.pooled))  # added up in another order: the last bits may differ
+        assert all(torch.allclose(a, b[..., :width], rtol=0, atol=1e-6) for a, b in zip(*sums, strict=True))
+        assert torch.allclose(few.total, first_bits(all_bits.total, width)[:, :width], rtol=0, atol=1e-6)
     codes = torch.stack([tokenizer.quantizer.encode(tokenizer.encode(image).latent).bits[-1].flatten() for image in IMAGES])
     assert 0.1 < codes.mean() < 0.9 and len(codes.unique(dim=0)) > 10
 

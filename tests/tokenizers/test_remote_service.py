@@ -19,7 +19,7 @@ from ernie5.tokenizers.remote.server import Server, ServerConfig
 from ernie5.tokenizers.remote.tokenizers import RemoteAudio, RemoteText, RemoteVision, open_remote
 
 
-def test_codes_sizes_and_errors_are_those_of_the_tokenizer() -> None:
+def test_codes_sizes_and_errors_are_those_of_the_tokenizer(one_thread) -> None:
     text, vision, audio = text_tokenizer(), vision_tokenizer(), audio_codec()
     with serving({"text": text, "vision": vision, "audio": audio}) as service:
         far_text, far_vision, far_audio = (open_remote(kind, [service.address], 5) for kind in ("text", "vision", "audio"))
