@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from ernie5.cli.recipes import shipped
 from ernie5.config import load_config, to_plain
 from ernie5.recipe import Recipe
 from ernie5.tokenizers.audio.causal_codec import CausalCodec
@@ -29,6 +30,7 @@ def stated_millions(path: Path) -> float:
 def test_there_is_one_of_each_size() -> None:
     kinds, sizes = ("audio", "text", "vision"), ("base", "large", "tiny")
     assert [path.stem for path in RECIPES] == [f"{kind}_{size}" for kind in kinds for size in sizes]
+    assert {path.stem for path in RECIPES} < shipped().keys()  # found by their names
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

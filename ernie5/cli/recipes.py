@@ -56,8 +56,8 @@ def run_copy(args: argparse.Namespace) -> int:
 
 
 def shipped() -> dict[str, Path]:
-    """Name -> file of every shipped recipe."""
-    return {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"))}
+    """Name -> file of every shipped recipe: of runs, then of single tokenizers."""
+    return {path.stem: path for folder in (SHIPPED, SHIPPED / "tokenizers") for path in sorted(folder.glob("*.yaml"))}
 
 
 def headline(path: Path) -> str:
