@@ -37,7 +37,7 @@ def micro(tmp_path_factory: pytest.TempPathFactory):
 @pytest.fixture
 def one_thread():
     """Sums in one order whatever the shapes around them: with several threads, the last bits depend on both."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    from ernie5.data_pipelines.tokenized import processes
+
+    with processes.one_thread():
+        yield

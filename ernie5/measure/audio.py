@@ -10,13 +10,13 @@ Ours. Letters: n samples, f codec frames, Q levels, K codes.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from ernie5.measure.clock import seconds_now
 from ernie5.measure.code_usage import codebook_usage
 from ernie5.measure.media import Medium, Rejected
 from ernie5.measure.scores import Row, sound_row, summary
@@ -56,13 +56,13 @@ class AudioRun:
         on = sound.to(self.device)
         if not self.done:
             tokenizer.decode(tokenizer.encode(on))
-        start = self._now()
+        start = seconds_now(self.device)
         codes = tokenizer.encode(on)
-        encoded = self._now()
+        encoded = seconds_now(self.device)
         decoded = self._fit(tokenizer.decode(codes), sound)
         if not decoded.isfinite().all():
             raise ValueError("what it decodes holds values that are no numbers")
-        self.seconds["decode"] += self._now() - encoded
+        self.seconds["decode"] += seconds_now(self.device) - encoded
         self.seconds["encode"] += encoded - start
         frame_bits, rate_hz = math.log2(tokenizer.codebook_size), tokenizer.sample_rate_hz
         bits = codes.numel() * frame_bits
@@ -103,11 +103,6 @@ class AudioRun:
         decoded = decoded.cpu().float()[:len(sound)]
         return torch.nn.functional.pad(decoded, (0, len(sound) - len(decoded)))
 
-    def _now(self) -> float:
-        if self.device.startswith("cuda"):
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
-
 
 def loud_frames(sound: Tensor, num_frames: int, frame_samples: float) -> Tensor:
     """float `n` -> bool `f`: which codec frames are louder than `SILENT_DB` (0 dB: a full-scale sine)."""
@@ -120,11 +115,6 @@ def loud_frames(sound: Tensor, num_frames: int, frame_samples: float) -> Tensor:
 def measure_audio(tokenizer: AudioTokenizer, media: Iterable[Medium], rejected: Rejected, bar: Progress, device: str = "cpu") -> AudioRun:
     """Everything that sounds show. What the tokenizer refuses is listed."""
     run = AudioRun(tokenizer, device)
-    for medium in media:
-        try:
-            run.add(medium)
-        except ValueError as error:
-            rejected.add(medium.name, f"the tokenizer refuses it: {error}")
-            continue
+    for _ in rejected.taken(media, run.add):
         bar.advance(1, log_mel=f"{run.done[-1].row['log_mel_distance']:.3f}")
     return run

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from io import BytesIO
 
 import av
@@ -20,6 +21,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ernie5.measure.picture_distance import psnr
+from ernie5.measure.within_bits import highest_fitting
 
 CRF = range(51, -1, -1)  # in the order of quality
 SHRINK = (1.0, 0.75, 0.5, 0.25)
@@ -73,14 +75,7 @@ def at_crf(clip: Tensor, crf: int) -> CodedClip:
 
 def _fitting(clip: Tensor, max_bits: float, scale: float) -> Iterator[CodedClip]:
     frames = _even(clip, scale)
-    low, high, fits = 0, len(CRF), None
-    while low < high:
-        middle = (low + high) // 2
-        file = h264(frames, CRF[middle])
-        if slice_bits(file) <= max_bits:
-            low, fits = middle + 1, (file, CRF[middle])
-        else:
-            high = middle
+    fits = highest_fitting(partial(h264, frames), slice_bits, CRF, max_bits)
     if fits:
         yield CodedClip(_decoded(fits[0], clip), slice_bits(fits[0]), fits[1], scale)
 

@@ -9,7 +9,7 @@ Ours. Letters: t frames, h w pixels, n samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from itertools import zip_longest
@@ -65,6 +65,16 @@ class Rejected:
     def add(self, name: str, reason: str) -> None:
         if all(known != name for known, _ in self.reasons):
             self.reasons.append((name, reason))
+
+    def taken(self, media: Iterable[Medium], measure: Callable[[Medium], object]) -> Iterator[Medium]:
+        """`measure` each; those that the tokenizer takes. What it refuses is listed."""
+        for medium in media:
+            try:
+                measure(medium)
+            except ValueError as error:
+                self.add(medium.name, f"the tokenizer refuses it: {error}")
+            else:
+                yield medium
 
 
 class MediaSet:

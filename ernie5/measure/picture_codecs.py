@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ernie5.data_pipelines.decode_image import to_tensor
 from ernie5.measure.picture_distance import psnr
+from ernie5.measure.within_bits import highest_fitting
 
 QUALITIES = range(1, 96)
 SHRINK = (1.0, 0.75, 0.5, 0.375, 0.25, 0.1875, 0.125)  # sides of the shrunk picture
@@ -128,14 +129,7 @@ def _fitting(name: str, picture: Tensor, max_bits: float, scale: float) -> Itera
     if scale != 1:
         image = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))), Image.Resampling.LANCZOS)
     for codec in variants:
-        low, high, fits = 0, len(QUALITIES), None  # the size grows with quality (but for a few bits)
-        while low < high:
-            middle = (low + high) // 2
-            file = codec(image, QUALITIES[middle])
-            if count(file) <= max_bits:
-                low, fits = middle + 1, (file, QUALITIES[middle])
-            else:
-                high = middle
+        fits = highest_fitting(partial(codec, image), count, QUALITIES, max_bits)
         if fits:
             yield Coded(_pixels(fits[0], picture), count(fits[0]), fits[1], scale)
 

@@ -82,11 +82,6 @@ class TextRun:
 def measure_text(tokenizer: Any, media: Iterable[Medium], rejected: Rejected, bar: Progress) -> TextRun:
     """Everything that texts show. What the tokenizer refuses is listed."""
     run = TextRun(tokenizer)
-    for medium in media:
-        try:
-            run.add(medium)
-        except ValueError as error:
-            rejected.add(medium.name, f"the tokenizer refuses it: {error}")
-            continue
+    for _ in rejected.taken(media, run.add):
         bar.advance(1)
     return run

@@ -9,13 +9,13 @@ Ours. Letters: K scales, N_k cells of a scale, d bits, t frames, t' latent frame
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from ernie5.measure.clock import seconds_now
 from ernie5.measure.code_usage import ALIVE, bit_entropy, joint_usage
 from ernie5.measure.media import Medium, Rejected
 from ernie5.measure.scores import Row, picture_row, summary
@@ -79,20 +79,15 @@ class VisionRun:
     @torch.no_grad()
     def _round_trip(self, pixels: Tensor):
         on = pixels.to(self.device)
-        start = self._now()
+        start = seconds_now(self.device)
         latent = self.tokenizer.encode(on).latent
-        encoded = self._now()
+        encoded = seconds_now(self.device)
         codes = self.tokenizer.quantizer.encode(latent)
         decoded = self.tokenizer.decode(codes.total)
         if decoded.shape != pixels.shape:
             raise ValueError(f"it decodes {tuple(pixels.shape)} to {tuple(decoded.shape)}")
-        spent = {"encode": encoded - start, "decode": self._now() - encoded}
+        spent = {"encode": encoded - start, "decode": seconds_now(self.device) - encoded}
         return decoded.cpu(), codes, latent.shape[-2:], spent
-
-    def _now(self) -> float:
-        if self.device.startswith("cuda"):
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
 
     def result(self) -> dict:
         """What goes into the result file."""
@@ -135,11 +130,6 @@ def measure_vision(
 ) -> VisionRun:
     """Everything that one kind of media shows. What the tokenizer refuses is listed."""
     run = VisionRun(tokenizer, device)
-    for medium in media:
-        try:
-            run.add(medium)
-        except ValueError as error:
-            rejected.add(medium.name, f"the tokenizer refuses it: {error}")
-            continue
+    for _ in rejected.taken(media, run.add):
         bar.advance(1, psnr=f"{run.done[-1].row['psnr_db']:.2f}")
     return run

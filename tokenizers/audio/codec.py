@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from ernie5.sequence import Modality
 from ernie5.tokenizers.audio.residual_quantizer import ResidualQuantizer
 from ernie5.tokenizers.audio.spectrogram import Spectrogram
-from ernie5.tokenizers.audio.streams import check_codes
+from ernie5.tokenizers.audio.streams import check_codes, check_sound
 from ernie5.tokenizers.audio.waveform_autoencoder import WaveformAutoencoder
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "weights.safetensors"
@@ -80,8 +80,7 @@ class AudioCodec(nn.Module):
     @torch.no_grad()
     def encode(self, media: Tensor) -> Tensor:
         """Sound float `n` at `sample_rate_hz` -> codes int64 `f Q`, f = ceil(n / hop_samples)."""
-        if media.ndim != 1 or not media.is_floating_point():
-            raise ValueError(f"sound = {media.dtype} {tuple(media.shape)} must be float n; mix stereo down to mono first")
+        check_sound(media)
         if not len(media):
             return torch.empty(0, self.num_codebooks, dtype=torch.int64)
         sounds = F.pad(media.float(), (0, -len(media) % self.config.hop_samples)).unsqueeze(0)

@@ -34,8 +34,7 @@ class StreamEncoder:
     @torch.no_grad()
     def push_latents(self, sound: Tensor) -> Tensor:
         """As `push`, before quantization: float `f d` on the codec's device."""
-        if sound.ndim != 1 or not sound.is_floating_point():
-            raise ValueError(f"sound = {sound.dtype} {tuple(sound.shape)} must be float n; mix stereo down to mono first")
+        check_sound(sound)
         codebooks = self.codec.quantizer.codebooks
         waiting = torch.cat([self.rest.to(codebooks), sound.to(codebooks)])
         whole = len(waiting) // self.codec.config.hop_samples * self.codec.config.hop_samples
@@ -80,6 +79,12 @@ class StreamDecoder:
             return torch.empty(0)
         rest, self.past = self.past[-1][-1], None
         return self.codec.spectrogram.last(rest)[0].clamp(-1, 1).cpu()
+
+
+def check_sound(sound: Tensor) -> None:
+    """ValueError for what is no sound float `n`."""
+    if sound.ndim != 1 or not sound.is_floating_point():
+        raise ValueError(f"sound = {sound.dtype} {tuple(sound.shape)} must be float n; mix stereo down to mono first")
 
 
 def check_codes(codes: Tensor, num_codebooks: int, codebook_size: int) -> None:

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ernie5.sequence import Modality
-from ernie5.tokenizers.audio.streams import check_codes
+from ernie5.tokenizers.audio.streams import check_codes, check_sound
 
 LEVELS_FILE = "ernie5_codec.json"
 KINDS = ("mimi", "encodec", "dac")
@@ -47,8 +47,7 @@ class TransformersCodec:
     @torch.no_grad()
     def encode(self, media: Tensor) -> Tensor:
         """Sound float `n` at `sample_rate_hz` -> codes int64 `f Q`, f = ceil(n / hop)."""
-        if media.ndim != 1 or not media.is_floating_point():
-            raise ValueError(f"sound = {media.dtype} {tuple(media.shape)} must be float n; mix stereo down to mono first")
+        check_sound(media)
         if not len(media):
             return torch.empty(0, self.num_codebooks, dtype=torch.int64)
         padded = F.pad(media.to(self.model.device, self.model.dtype), (0, -len(media) % self.hop_samples))[None, None]   # 1 1 n
