@@ -39,10 +39,6 @@ class Coded:
     quality: int
     scale: float = 1.0
 
-    @property
-    def bits_per_pixel(self) -> float:
-        return self.bits / (self.picture.shape[-1] * self.picture.shape[-2])
-
 
 def jpeg(image: Image.Image, quality: int, subsampling: str = "4:2:0") -> bytes:
     """A baseline JPEG file with Huffman tables of its own."""
